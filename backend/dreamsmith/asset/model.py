@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The result of a job: a mesh, its material, and where it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """A triangle mesh in Blender's frame (Z up, front towards -Y), metres.
+
+    Attributes:
+        positions: float32, shape (V, 3).
+        triangles: int32, shape (F, 3), counter-clockwise seen from outside.
+        corner_uv: float32, shape (F, 3, 2) in [0, 1], (0, 0) bottom left; None before unwrapping.
+        colors: uint8, shape (V, 3), sRGB, for previews; None where a texture holds the colour.
+    """
+
+    positions: NDArray[np.float32]
+    triangles: NDArray[np.int32]
+    corner_uv: NDArray[np.float32] | None = None
+    colors: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True)
+class Asset:
+    """What a person keeps: one mesh with a PBR material, its pictures and its provenance.
+
+    Attributes:
+        name: a file-safe name made from the prompt.
+        mesh: with ``corner_uv``; base at z = 0, centred on the Z axis, front towards -Y, metres.
+        albedo_png: the base colour texture, sRGB, as PNG bytes.
+        roughness: in [0, 1], constant over the surface.
+        metallic: in [0, 1], constant over the surface.
+        turntable_png: a contact sheet of the textured mesh seen from all around, PNG bytes.
+        animation_webp: one turn of the textured mesh, animated WebP bytes.
+        provenance: JSON-serialisable: prompt, seed, method, ranges, versions, times.
+    """
+
+    name: str
+    mesh: Mesh
+    albedo_png: bytes
+    roughness: float = 0.6
+    metallic: float = 0.0
+    turntable_png: bytes = b""
+    animation_webp: bytes = b""
+    provenance: dict[str, object] = field(default_factory=dict)

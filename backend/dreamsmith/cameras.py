@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cameras: sampling from ranges, rays, projection, view-dependent prompts, lights (METHODS section 3)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dreamsmith.request import CameraRanges, Interval
+
+NEAR = 0.1
+FAR = 20.0
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """A batch of B pinhole cameras with square pixels, all looking at the origin.
+
+    Attributes:
+        azimuth: radians, shape (B,); 0 is the camera at -Y, growing towards +X.
+        elevation: radians from the horizon, shape (B,).
+        distance: to the origin, shape (B,).
+        fov: vertical field of view in radians, shape (B,).
+    """
+
+    azimuth: Tensor
+    elevation: Tensor
+    distance: Tensor
+    fov: Tensor
+
+    @classmethod
+    def from_degrees(
+        cls, azimuth: Tensor, elevation: Tensor, distance: Tensor, fov: Tensor
+    ) -> Cameras:
+        """Cameras from angles in degrees, each of shape (B,)."""
+        return cls(torch.deg2rad(azimuth), torch.deg2rad(elevation), distance, torch.deg2rad(fov))
+
+    def __len__(self) -> int:
+        """The number of cameras B."""
+        return self.azimuth.shape[0]
+
+    @property
+    def position(self) -> Tensor:
+        """Camera centres in the world, shape (B, 3)."""
+        horizontal = torch.cos(self.elevation)
+        direction = torch.stack(
+            (
+                torch.sin(self.azimuth) * horizontal,
+                -torch.cos(self.azimuth) * horizontal,
+                torch.sin(self.elevation),
+            ),
+            dim=-1,
+        )
+        return direction * self.distance[:, None]
+
+    @property
+    def rotation(self) -> Tensor:
+        """World from camera, shape (B, 3, 3); columns are right, up and backward (OpenGL, Blender)."""
+        backward = self.position / self.distance[:, None]
+        # Derived from the azimuth, so that it is well defined straight above and below too.
+        right = torch.stack(
+            (torch.cos(self.azimuth), torch.sin(self.azimuth), torch.zeros_like(self.azimuth)), -1
+        )
+        up = torch.linalg.cross(backward, right)
+        return torch.stack((right, up, backward), dim=-1)
+
+    @property
+    def camera_to_world(self) -> Tensor:
+        """Homogeneous transforms, shape (B, 4, 4)."""
+        matrix = torch.eye(4, dtype=self.azimuth.dtype, device=self.azimuth.device)
+        matrix = matrix.repeat(len(self), 1, 1)
+        matrix[:, :3, :3] = self.rotation
+        matrix[:, :3, 3] = self.position
+        return matrix
+
+    def rays(self, resolution: int) -> tuple[Tensor, Tensor]:
+        """Rays through the pixel centres of a square image, row 0 at the top.
+
+        Returns:
+            origins, shape (B, R, R, 3), and unit directions, shape (B, R, R, 3).
+        """
+        steps = (torch.arange(resolution, dtype=self.fov.dtype, device=self.fov.device) + 0.5) / (
+            resolution / 2
+        ) - 1
+        y, x = torch.meshgrid(-steps, steps, indexing="ij")
+        half = torch.tan(self.fov / 2)[:, None, None]
+        local = torch.stack((x * half, y * half, -torch.ones_like(x * half)), dim=-1)
+        directions = torch.einsum("bij,bhwj->bhwi", self.rotation, local)
+        directions = directions / directions.norm(dim=-1, keepdim=True)
+        return self.position[:, None, None].expand_as(directions), directions
+
+    def clip_from_world(self) -> Tensor:
+        """Perspective projections in OpenGL's convention (clip z in [-w, w]), shape (B, 4, 4)."""
+        focal = 1 / torch.tan(self.fov / 2)
+        projection = torch.zeros(len(self), 4, 4, dtype=focal.dtype, device=focal.device)
+        projection[:, 0, 0] = focal
+        projection[:, 1, 1] = focal
+        projection[:, 2, 2] = -(FAR + NEAR) / (FAR - NEAR)
+        projection[:, 2, 3] = -2 * FAR * NEAR / (FAR - NEAR)
+        projection[:, 3, 2] = -1
+        return projection @ torch.linalg.inv(self.camera_to_world)
+
+
+def sample_cameras(ranges: CameraRanges, count: int, generator: torch.Generator) -> Cameras:
+    """Draw ``count`` cameras from the ranges.
+
+    Azimuth is stratified over the batch; elevation is drawn, with equal chances, uniformly in angle or
+    uniformly on the sphere (as threestudio does, so that neither pole nor horizon starves).
+    """
+
+    def uniform(interval: Interval) -> Tensor:
+        draw = torch.rand(count, generator=generator)
+        return interval.low + (interval.high - interval.low) * draw
+
+    azimuths = ranges.azimuth_degrees
+    strata = (
+        torch.randperm(count, generator=generator) + torch.rand(count, generator=generator)
+    ) / count
+    azimuth = azimuths.low + (azimuths.high - azimuths.low) * strata
+    by_angle = uniform(ranges.elevation_degrees)
+    low, high = (
+        math.sin(math.radians(end))
+        for end in (ranges.elevation_degrees.low, ranges.elevation_degrees.high)
+    )
+    on_sphere = torch.rad2deg(
+        torch.asin((low + (high - low) * torch.rand(count, generator=generator)).clamp(-1, 1))
+    )
+    elevation = torch.where(torch.rand(count, generator=generator) < 0.5, by_angle, on_sphere)
+    return Cameras.from_degrees(
+        azimuth, elevation, uniform(ranges.distance), uniform(ranges.fov_degrees)
+    )
+
+
+def orbit(ranges: CameraRanges, count: int, elevation_degrees: float | None = None) -> Cameras:
+    """``count`` cameras evenly over the azimuth range, at the middle of the other ranges."""
+    azimuths = ranges.azimuth_degrees
+    closed = azimuths.high - azimuths.low >= 360.0
+    azimuth = torch.linspace(azimuths.low, azimuths.high, count + 1 if closed else count)[:count]
+    if elevation_degrees is None:
+        elevation_degrees = (ranges.elevation_degrees.low + ranges.elevation_degrees.high) / 2
+
+    def middle(interval: Interval) -> float:
+        return (interval.low + interval.high) / 2
+
+    return Cameras.from_degrees(
+        azimuth,
+        torch.full((count,), elevation_degrees),
+        torch.full((count,), middle(ranges.distance)),
+        torch.full((count,), middle(ranges.fov_degrees)),
+    )
+
+
+def view_phrase(azimuth_degrees: float, elevation_degrees: float) -> str:
+    """The words a view-dependent prompt gets (DreamFusion section 3.2, METHODS section 3)."""
+    if elevation_degrees > 60.0:
+        return "overhead view"
+    azimuth = abs((azimuth_degrees + 180.0) % 360.0 - 180.0)
+    if azimuth < 45.0:
+        return "front view"
+    return "back view" if azimuth > 135.0 else "side view"
+
+
+def view_phrases(cameras: Cameras) -> list[str]:
+    """`view_phrase` of each camera, length B."""
+    azimuths = torch.rad2deg(cameras.azimuth).tolist()
+    elevations = torch.rad2deg(cameras.elevation).tolist()
+    return [view_phrase(*angles) for angles in zip(azimuths, elevations, strict=True)]
+
+
+def sample_light_directions(cameras: Cameras, generator: torch.Generator) -> Tensor:
+    """Unit vectors from the object to a distant light near each camera, shape (B, 3).
+
+    DreamFusion (section 3.1) draws the light around the camera; so does the renderer that made the
+    bundled prior's training images.
+    """
+    toward = cameras.position / cameras.distance[:, None]
+    light = toward + 0.5 * torch.randn(len(cameras), 3, generator=generator)
+    # Light from above is what people and photographs are used to.
+    light = light + torch.tensor((0.0, 0.0, 0.3))
+    return light / light.norm(dim=-1, keepdim=True)

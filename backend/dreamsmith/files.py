@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writing files so that a reader sees the old content or the new one, never half of it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from dreamsmith.errors import InvalidRequest
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path``: beside it first, flushed to the disk, then renamed.
+
+    Raises:
+        InvalidRequest: the folder does not exist or may not be written to.
+    """
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise InvalidRequest(
+            "output",
+            f"cannot write {str(path)!r}: {error.strerror}; give a folder that exists "
+            "and that you may write to",
+        ) from None
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files for the owner only; a result should be as readable as any other file.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    directory = os.open(path.parent, os.O_RDONLY) if os.name == "posix" else None
+    if directory is not None:
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a user asks for: one place that knows the fields, their limits and their defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import unicodedata
+from dataclasses import dataclass
+from typing import Any, Final
+
+from dreamsmith.errors import InvalidRequest
+
+METHODS: Final = ("ssd", "sds", "vsd", "csd")
+PRESETS: Final = ("draft", "standard", "high")
+MAXIMUM_PROMPT_LENGTH: Final = 2000
+MAXIMUM_STEPS: Final = 100_000
+MAXIMUM_SEED: Final = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A closed interval ``[low, high]``."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def parse(cls, text: str, field: str) -> Interval:
+        """Read ``LOW:HIGH``, for instance ``-10:60``; a single number means both ends.
+
+        Raises:
+            InvalidRequest: the text is not one or two numbers.
+        """
+        parts = text.split(":")
+        try:
+            numbers = [float(part) for part in parts]
+        except ValueError:
+            numbers = []
+        if len(numbers) not in (1, 2):
+            raise InvalidRequest(
+                field, f"{field} must be LOW:HIGH, for instance -10:60, but {text!r} was given"
+            )
+        return cls(numbers[0], numbers[-1])
+
+    def check(self, field: str, lowest: float, highest: float, unit: str) -> None:
+        """Raise `InvalidRequest` unless ``lowest <= low <= high <= highest``, all finite."""
+        given = f"{self.low:g}:{self.high:g}"
+        if not (math.isfinite(self.low) and math.isfinite(self.high)):
+            raise InvalidRequest(field, f"{field} must be finite numbers, but {given} was given")
+        if self.low > self.high:
+            raise InvalidRequest(
+                field,
+                f"{field} {given} is the wrong way round: write {self.high:g}:{self.low:g}",
+            )
+        if self.low < lowest or self.high > highest:
+            raise InvalidRequest(
+                field,
+                f"{field} {given} is out of range: allowed is {lowest:g}:{highest:g} {unit}",
+            )
+
+
+@dataclass(frozen=True)
+class CameraRanges:
+    """From where the object is seen while it is optimised (METHODS section 3).
+
+    Attributes:
+        azimuth_degrees: 0 is the front (camera at -Y), 90 the camera at +X; -360 to 360, at most a
+            whole turn.
+        elevation_degrees: from the horizon, -90 to 90.
+        distance: from the camera to the origin in object radii, 1.5 to 10.
+        fov_degrees: vertical field of view, 10 to 100.
+    """
+
+    azimuth_degrees: Interval = Interval(-180.0, 180.0)
+    elevation_degrees: Interval = Interval(-10.0, 60.0)
+    distance: Interval = Interval(2.4, 3.0)
+    fov_degrees: Interval = Interval(40.0, 50.0)
+
+    def check(self) -> None:
+        """Raise `InvalidRequest` for the first range that is not allowed."""
+        self.azimuth_degrees.check("azimuth", -360.0, 360.0, "degrees")
+        if self.azimuth_degrees.high - self.azimuth_degrees.low > 360.0:
+            raise InvalidRequest("azimuth", "azimuth spans more than a whole turn of 360 degrees")
+        self.elevation_degrees.check("elevation", -90.0, 90.0, "degrees")
+        self.distance.check("distance", 1.5, 10.0, "object radii")
+        self.fov_degrees.check("fov", 10.0, 100.0, "degrees")
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """One generation, complete: the same request gives the same asset on the same kind of device.
+
+    Attributes:
+        prompt: 1 to 2000 characters.
+        negative_prompt: what to avoid; empty for none.
+        method: the estimator: ``ssd`` (default), ``sds``, ``vsd`` or ``csd``.
+        prior: ``bundled``, a model id or a directory in diffusers layout.
+        preset: ``draft``, ``standard`` or ``high``.
+        seed: 0 to 2^63 - 1.
+        steps: optimisation steps of the field stage; None takes the preset's.
+        cameras: from where the object is seen.
+        height_metres: of the finished mesh, 0.001 to 1000.
+        face_budget: most triangles of the finished mesh, 100 to 1 000 000; None: the preset's.
+        texture_size: edge of the square texture in texels, 64 to 4096, a power of two; None: the preset's.
+    """
+
+    prompt: str
+    negative_prompt: str = ""
+    method: str = "ssd"
+    prior: str = "bundled"
+    preset: str = "standard"
+    seed: int = 0
+    steps: int | None = None
+    cameras: CameraRanges = CameraRanges()
+    height_metres: float = 1.0
+    face_budget: int | None = None
+    texture_size: int | None = None
+
+    def validated(self) -> GenerationRequest:
+        """The request with its texts normalised (NFC, outer blanks removed).
+
+        Raises:
+            InvalidRequest: naming the first field that is not allowed.
+        """
+        request = dataclasses.replace(
+            self,
+            prompt=_text("prompt", self.prompt),
+            negative_prompt=_text("negative prompt", self.negative_prompt),
+        )
+        if not request.prompt:
+            raise InvalidRequest("prompt", 'the prompt is empty: say what to make, "a red mug"')
+        _one_of("method", self.method, METHODS)
+        _one_of("preset", self.preset, PRESETS)
+        _whole("seed", self.seed, 0, MAXIMUM_SEED)
+        if self.steps is not None:
+            _whole("steps", self.steps, 1, MAXIMUM_STEPS)
+        self.cameras.check()
+        Interval(self.height_metres, self.height_metres).check("height", 0.001, 1000.0, "metres")
+        if self.face_budget is not None:
+            _whole("faces", self.face_budget, 100, 1_000_000)
+        if self.texture_size is not None:
+            _whole("texture size", self.texture_size, 64, 4096)
+            if self.texture_size & (self.texture_size - 1):
+                raise InvalidRequest(
+                    "texture size",
+                    f"texture size must be a power of two such as 1024, not {self.texture_size}",
+                )
+        return request
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> GenerationRequest:
+        """The inverse of `to_dict`; fields that are missing take their defaults.
+
+        Raises:
+            InvalidRequest: a field is not known.
+        """
+        known = {item.name for item in dataclasses.fields(cls)}
+        for name in values:
+            if name not in known:
+                raise InvalidRequest(
+                    name, f"{name!r} is no field of a request: known are {', '.join(sorted(known))}"
+                )
+        values = dict(values)
+        if "cameras" in values:
+            values["cameras"] = CameraRanges(
+                **{name: Interval(**ends) for name, ends in values["cameras"].items()}
+            )
+        return cls(**values)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of all fields: two requests with the same one give the same asset."""
+        text = json.dumps(self.to_dict(), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _text(field: str, text: str) -> str:
+    text = unicodedata.normalize("NFC", text).strip()
+    if len(text) > MAXIMUM_PROMPT_LENGTH:
+        raise InvalidRequest(
+            field, f"the {field} has {len(text)} characters: {MAXIMUM_PROMPT_LENGTH} are allowed"
+        )
+    if any(unicodedata.category(character) == "Cc" for character in text):
+        raise InvalidRequest(field, f"the {field} holds a control character: write it on one line")
+    return text
+
+
+def _one_of(field: str, given: str, allowed: tuple[str, ...]) -> None:
+    if given not in allowed:
+        raise InvalidRequest(field, f"{field} {given!r} is not known: choose {', '.join(allowed)}")
+
+
+def _whole(field: str, given: int, lowest: int, highest: int) -> None:
+    if isinstance(given, bool) or not isinstance(given, int) or not lowest <= given <= highest:
+        raise InvalidRequest(
+            field, f"{field} must be a whole number from {lowest} to {highest}, not {given!r}"
+        )
