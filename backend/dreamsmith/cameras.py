@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cameras: sampling from ranges, rays, projection, view-dependent prompts, lights (METHODS section 3)."""
+"""Cameras: sampling from ranges, rays, projection, view-dependent prompts and lights."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Cameras:
 
     @property
     def rotation(self) -> Tensor:
-        """World from camera, shape (B, 3, 3); columns are right, up and backward (OpenGL, Blender)."""
+        """World from camera, shape (B, 3, 3); columns: right, up, backward (OpenGL, Blender)."""
         backward = self.position / self.distance[:, None]
         # Derived from the azimuth, so that it is well defined straight above and below too.
         right = torch.stack(
@@ -107,8 +107,9 @@ class Cameras:
 def sample_cameras(ranges: CameraRanges, count: int, generator: torch.Generator) -> Cameras:
     """Draw ``count`` cameras from the ranges.
 
-    Azimuth is stratified over the batch; elevation is drawn, with equal chances, uniformly in angle or
-    uniformly on the sphere (as threestudio does, so that neither pole nor horizon starves).
+    Azimuth is stratified over the batch; elevation is drawn, with equal chances, uniformly in
+    angle or uniformly on the sphere (as threestudio does), so that neither pole nor horizon
+    starves.
     """
 
     def uniform(interval: Interval) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 
 class DreamsmithError(Exception):
-    """An error whose message is one sentence for a person: what was given, what is allowed, what to do.
+    """One sentence for a person: what was given, what is allowed, what to do.
 
     Attributes:
         reason: stable UPPER_SNAKE_CASE name for programs.

@@ -32,8 +32,8 @@ def write_atomic(path: Path, data: bytes) -> None:
         # mkstemp makes files for the owner only; a result should be as readable as any other file.
         umask = os.umask(0)
         os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
+        Path(temporary).chmod(0o666 & ~umask)
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

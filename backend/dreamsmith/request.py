@@ -64,7 +64,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class CameraRanges:
-    """From where the object is seen while it is optimised (METHODS section 3).
+    """From where the object is seen while it is optimised (DreamFusion section 3.2).
 
     Attributes:
         azimuth_degrees: 0 is the front (camera at -Y), 90 the camera at +X; -360 to 360, at most a
@@ -104,7 +104,8 @@ class GenerationRequest:
         cameras: from where the object is seen.
         height_metres: of the finished mesh, 0.001 to 1000.
         face_budget: most triangles of the finished mesh, 100 to 1 000 000; None: the preset's.
-        texture_size: edge of the square texture in texels, 64 to 4096, a power of two; None: the preset's.
+        texture_size: edge of the square texture in texels, 64 to 4096, a power of two; None: the
+            preset's.
     """
 
     prompt: str

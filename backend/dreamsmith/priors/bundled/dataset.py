@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training pictures with their prompts: geometry rendered once, everything else drawn per batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dreamsmith.backgrounds import sample_backgrounds
+from dreamsmith.cameras import Cameras, sample_cameras, sample_light_directions, view_phrases
+from dreamsmith.priors.bundled.render import GeometryBuffers, color_table, shade, trace
+from dreamsmith.priors.bundled.solids import solid_program
+from dreamsmith.priors.bundled.vocabulary import (
+    COLORS,
+    OBJECTS,
+    PATTERNS,
+    pattern_color,
+    training_prompt,
+)
+from dreamsmith.request import CameraRanges, Interval
+
+# A little wider than the default ranges of a request, so that their borders are well known.
+TRAINING_RANGES = CameraRanges(
+    azimuth_degrees=Interval(-180, 180),
+    elevation_degrees=Interval(-20, 80),
+    distance=Interval(2.2, 3.2),
+    fov_degrees=Interval(38, 52),
+)
+_BUFFER_RESOLUTION = 128
+_CHUNK = 50
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures and what they show.
+
+    Attributes:
+        images: shape (B, 3, R, R), in [0, 1].
+        prompts: length B.
+        objects: index into `OBJECTS`, shape (B,).
+        colors: index into `COLORS`, the main colour, shape (B,).
+    """
+
+    images: Tensor
+    prompts: list[str]
+    objects: Tensor
+    colors: Tensor
+
+
+class PropDataset:
+    """Draws batches of pictures of the vocabulary's props; same seed and step, same batch.
+
+    Geometry is traced once for ``views`` cameras per object (about 160 kB a view); colours,
+    patterns, light, backgrounds and words are drawn anew for each batch.
+    """
+
+    def __init__(
+        self, views: int, seed: int, progress: Callable[[int, int], None] = lambda done, total: None
+    ) -> None:
+        self.seed = seed
+        self.views = views
+        self.names = list(OBJECTS)
+        generator = torch.Generator().manual_seed(seed)
+        total = len(self.names) * views
+        shape = (total, _BUFFER_RESOLUTION, _BUFFER_RESOLUTION)
+        self._buffers = GeometryBuffers(
+            np.empty(shape, np.uint8),
+            np.empty((*shape, 3), np.int8),
+            np.empty((*shape, 3), np.float16),
+        )
+        cameras = []
+        done = 0
+        for name in self.names:
+            for start in range(0, views, _CHUNK):
+                count = min(_CHUNK, views - start)
+                chunk = sample_cameras(TRAINING_RANGES, count, generator)
+                traced = trace([solid_program(name)] * count, chunk, _BUFFER_RESOLUTION)
+                rows = slice(done, done + count)
+                self._buffers.part[rows] = traced.part
+                self._buffers.normal[rows] = traced.normal
+                self._buffers.position[rows] = traced.position
+                cameras.append(chunk)
+                done += count
+                progress(done, total)
+        self._cameras = Cameras(
+            *(
+                torch.cat([getattr(chunk, name) for chunk in cameras])
+                for name in ("azimuth", "elevation", "distance", "fov")
+            )
+        )
+
+    def batch(self, step: int, size: int, resolution: int) -> Batch:
+        """The batch of a step: ``size`` pictures, ``resolution`` a divisor of 128."""
+        random = np.random.default_rng((self.seed, step))
+        generator = torch.Generator().manual_seed(int(random.integers(2**62)))
+        objects = random.integers(0, len(self.names), size)
+        rows = objects * self.views + random.integers(0, self.views, size)
+        cameras = Cameras(
+            *(
+                getattr(self._cameras, name)[torch.from_numpy(rows)]
+                for name in ("azimuth", "elevation", "distance", "fov")
+            )
+        )
+        colors = list(COLORS)
+        main = random.integers(0, len(colors), size)
+        tables: list[NDArray[np.float32]] = []
+        patterns = np.zeros(size, np.int64)
+        prompts = []
+        for index, view in enumerate(view_phrases(cameras)):
+            name, color = self.names[objects[index]], colors[main[index]]
+            second = None
+            if OBJECTS[name] is not None and random.random() < 0.35:
+                second = str(random.choice(colors))
+            if random.random() < 0.2:
+                patterns[index] = 1 + int(random.integers(0, len(PATTERNS)))
+            pattern = PATTERNS[patterns[index] - 1] if patterns[index] else None
+            table = color_table(color, second or color, pattern_color(color))
+            # No two paints are alike; the word covers a neighbourhood.
+            tables.append((table + random.normal(0, 0.015, table.shape)).clip(0, 1))
+            prompts.append(training_prompt(random, name, color, second, pattern, view))
+        ambient = np.where(random.random(size) < 0.2, 1.0, random.uniform(0.3, 0.7, size))
+        images = shade(
+            GeometryBuffers(
+                self._buffers.part[rows], self._buffers.normal[rows], self._buffers.position[rows]
+            ),
+            np.stack(tables).astype(np.float32),
+            patterns,
+            sample_light_directions(cameras, generator).numpy(),
+            ambient.astype(np.float32),
+            sample_backgrounds(size, resolution, generator).numpy(),
+        )
+        return Batch(images, prompts, torch.from_numpy(objects), torch.from_numpy(main))
