@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Diffusion models behind one interface.
+
+`check_prompt` is light: it looks at names and words only and imports no tensor library, so that a
+server can refuse a request at once. `load_prior` loads the model.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dreamsmith.priors.locate import resolve
+from dreamsmith.priors.words import check_words
+from dreamsmith.request import GenerationRequest
+
+if TYPE_CHECKING:
+    import torch
+
+    from dreamsmith.priors.pixel import PixelPrior
+
+__all__ = ["check_prompt", "load_prior", "resolve"]
+
+
+def check_prompt(request: GenerationRequest) -> None:
+    """Check what can be known about prior and prompt without loading the model.
+
+    Raises:
+        PriorNotFound: nothing lies under the prior's name.
+        InvalidRequest: a word that the prior has never seen.
+    """
+    folder = resolve(request.prior)
+    if folder is not None:
+        check_words(folder, "prompt", request.prompt)
+        check_words(folder, "negative prompt", request.negative_prompt)
+
+
+def load_prior(name: str, device: torch.device, *, trainable: bool = False) -> PixelPrior:
+    """Load the diffusion model ``name``: ``bundled``, a folder, or a model id of the Hub.
+
+    Args:
+        name: as in `GenerationRequest.prior`.
+        device: where its networks run.
+        trainable: full precision, for an adapter that is trained on top (VSD).
+
+    Raises:
+        PriorNotFound: nothing usable lies under that name; says what was tried.
+    """
+    from dreamsmith.priors.load import load
+
+    return load(name, device, trainable=trainable)
