@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dreamsmith.errors import InvalidRequest
+from dreamsmith.request import CameraRanges, GenerationRequest, Interval
+
+MUG = GenerationRequest("a red mug")
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "said"),
+    [
+        ({"prompt": "  "}, "prompt", "empty"),
+        ({"prompt": "x" * 2001}, "prompt", "2000 are allowed"),
+        ({"prompt": "a\x07mug"}, "prompt", "control character"),
+        ({"method": "sdss"}, "method", "ssd, sds, vsd, csd"),
+        ({"preset": "fast"}, "preset", "draft, standard, high"),
+        ({"seed": -1}, "seed", "from 0 to"),
+        ({"seed": 2**63}, "seed", "from 0 to"),
+        ({"seed": True}, "seed", "whole number"),
+        ({"steps": 0}, "steps", "from 1 to"),
+        ({"height_metres": math.nan}, "height", "finite"),
+        ({"height_metres": 0.0}, "height", "0.001:1000"),
+        ({"face_budget": 10}, "faces", "from 100 to"),
+        ({"texture_size": 1000}, "texture size", "power of two"),
+    ],
+)
+def test_a_field_that_is_not_allowed_is_named_with_what_is(
+    changes: dict[str, object], field: str, said: str
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        dataclasses.replace(MUG, **changes).validated()
+    assert caught.value.field == field
+    assert said in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "ends", "said"),
+    [
+        ("azimuth_degrees", (-200.0, 200.0), "whole turn"),
+        ("elevation_degrees", (-10.0, 91.0), "-90:90"),
+        ("elevation_degrees", (60.0, -10.0), "write -10:60"),
+        ("distance", (0.5, 3.0), "1.5:10"),
+        ("fov_degrees", (40.0, math.inf), "finite"),
+    ],
+)
+def test_a_camera_range_that_is_not_allowed_is_refused(
+    name: str, ends: tuple[float, float], said: str
+) -> None:
+    cameras = dataclasses.replace(CameraRanges(), **{name: Interval(*ends)})
+    with pytest.raises(InvalidRequest, match=said):
+        dataclasses.replace(MUG, cameras=cameras).validated()
+
+
+@pytest.mark.parametrize(
+    ("text", "ends"), [("-10:60", (-10, 60)), ("45", (45, 45)), ("2.2:3", (2.2, 3))]
+)
+def test_an_interval_is_read_as_people_write_it(text: str, ends: tuple[float, float]) -> None:
+    assert Interval.parse(text, "elevation") == Interval(*ends)
+
+
+@pytest.mark.parametrize("text", ["", "a:b", "1:2:3", "1;2"])
+def test_an_interval_that_cannot_be_read_shows_how_to_write_it(text: str) -> None:
+    with pytest.raises(InvalidRequest, match="LOW:HIGH"):
+        Interval.parse(text, "elevation")
+
+
+def test_texts_are_normalised() -> None:
+    decomposed = GenerationRequest("  cafe\u0301 ").validated()
+    assert decomposed.prompt == "caf\u00e9"
+
+
+@given(
+    seed=st.integers(0, 2**63 - 1),
+    prompt=st.text(st.characters(categories=["L"]), min_size=1, max_size=20),
+    low=st.floats(-90, 0),
+    high=st.floats(0, 90),
+)
+def test_a_request_survives_the_way_through_plain_values(
+    seed: int, prompt: str, low: float, high: float
+) -> None:
+    cameras = CameraRanges(elevation_degrees=Interval(low, high))
+    request = GenerationRequest(prompt, seed=seed, cameras=cameras)
+    again = GenerationRequest.from_dict(request.to_dict())
+    assert again == request
+    assert again.fingerprint() == request.fingerprint()
+
+
+def test_an_unknown_field_is_refused_by_name() -> None:
+    with pytest.raises(InvalidRequest, match="'promt' is no field"):
+        GenerationRequest.from_dict({"promt": "a mug"})
+
+
+def test_the_fingerprint_changes_with_every_field() -> None:
+    other = dataclasses.replace(MUG, cameras=CameraRanges(distance=Interval(2.4, 3.1)))
+    assert len({MUG.fingerprint(), other.fingerprint()}) == 2
