@@ -31,7 +31,7 @@ help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 .PHONY: demo
-demo: venvs addon ## PROMPT="a red mug" in Blender: picture, .blend and GLB in demo/
+demo: venvs ## PROMPT="a red mug" in Blender: picture, .blend and GLB in demo/
 	$(BACKEND) tools/run_demo.py --prompt "$$PROMPT" --output demo \
 	  --backend-python $(BACKEND) --blender-python $(BLENDER)
 
@@ -61,7 +61,7 @@ addon: venvs ## Build the extension for this platform into dist/
 .PHONY: venvs
 venvs: .venv/.installed .venv-blender/.installed ## The two virtual environments
 
-.venv/.installed: pyproject.toml constraints.txt $(wildcard hatch_build.py) $(shell find protos -name '*.proto')
+.venv/.installed: pyproject.toml constraints.txt $(wildcard hatch_build.py) $(shell find protos -name '*.proto' 2>/dev/null)
 	@test -n "$(PYTHON)" || { echo 'make: no Python >= 3.11 with venv and pip was found:' \
 	  'install one (Debian: python3-venv), or name it: make PYTHON=/path/to/python3' >&2; exit 2; }
 	$(PYTHON) -m venv .venv

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What holds for every file of the project."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = ("backend", "blender_addon", "protos", "tests", "tools")
+CODE_SUFFIXES = {".py", ".proto", ".sh"}
+TEXT_SUFFIXES = {*CODE_SUFFIXES, ".md", ".toml", ".txt", ".json", ".yaml", ""}
+GENERATED = re.compile(r"_pb2(_grpc)?\.pyi?$")
+
+
+def project_files() -> list[Path]:
+    """Tracked files, and those that would be once added; all of them where git is not at hand."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if answer.returncode == 0:
+        paths = [ROOT / line for line in answer.stdout.splitlines()]
+    else:
+        paths = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*")]
+    return [path for path in paths if path.is_file() and not GENERATED.search(path.name)]
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def sources() -> list[Path]:
+    paths = [path for path in project_files() if path.suffix in CODE_SUFFIXES]
+    assert len(paths) > 30
+    return paths
+
+
+def test_every_source_file_names_its_licence_in_its_first_lines() -> None:
+    missing = []
+    for path in sources():
+        name = relative(path)
+        in_blender = name.startswith(("blender_addon/", "build_addon.py", "tools/demo.py"))
+        licence = "GPL-3.0-or-later" if in_blender else "Apache-2.0"
+        head = path.read_text(encoding="utf-8").splitlines()[:2]
+        if not any(line.endswith(f"SPDX-License-Identifier: {licence}") for line in head):
+            missing.append(name)
+    assert not missing
+
+
+def forbidden_uses(tree: ast.AST) -> list[str]:
+    """Ways to run what a file says: pickle, torch.load, eval, exec, unsafe YAML, NumPy objects."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Call):
+            names = [ast.unparse(node.func)]
+            if any(word.arg == "allow_pickle" for word in node.keywords):
+                names.append("allow_pickle")
+        else:
+            continue
+        forbidden = {"pickle", "cPickle", "dill", "joblib", "marshal", "shelve"}
+        forbidden |= {"torch.load", "torch.save", "eval", "exec", "allow_pickle"}
+        found += [name for name in names if name in forbidden]
+    return found
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import pickle",
+        "from torch import load",
+        "torch.load(path)",
+        "eval(text)",
+        "exec(text)",
+        "np.load(path, allow_pickle=True)",
+    ],
+)
+def test_forbidden_uses_are_found(code: str) -> None:
+    assert forbidden_uses(ast.parse(code))
+
+
+def test_nothing_is_unpickled_or_evaluated() -> None:
+    found = {}
+    for path in sources():
+        if path.suffix == ".py":
+            uses = forbidden_uses(ast.parse(path.read_text(encoding="utf-8")))
+            if uses:
+                found[relative(path)] = uses
+    assert not found
+
+
+# Folders that are somewhere else on any other machine.
+MACHINE_PATH = re.compile(r"(?<![\w.$}~-])/(?:home|Users|root|work)/\w")
+
+
+def test_machine_paths_are_recognised() -> None:
+    assert MACHINE_PATH.search("open('/home/someone/weights')")
+    assert not MACHINE_PATH.search("see work/main and /usr/bin/python3")
+
+
+def test_no_file_names_a_path_of_one_machine() -> None:
+    found = []
+    for path in project_files():
+        if path.suffix not in TEXT_SUFFIXES or path == Path(__file__):
+            continue
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+        if MACHINE_PATH.search(text):
+            found.append(relative(path))
+    assert not found
+
+
+def test_links_in_the_documents_lead_somewhere() -> None:
+    broken = []
+    for path in project_files():
+        if path.suffix != ".md":
+            continue
+        for target in re.findall(r"(?<!!)\[[^\]]*\]\(([^)#\s]+)", path.read_text(encoding="utf-8")):
+            if "://" not in target and not (path.parent / target).exists():
+                broken.append(f"{relative(path)}: {target}")
+    assert not broken
+
+
+def test_every_dependency_is_pinned() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = {line.split("==")[0].replace("_", "-") for line in pins if "==" in line}
+    names = {re.split(r"[<>=~! \[;]", entry)[0].replace("_", "-") for entry in wanted}
+    assert names <= pinned
+
+
+def test_versions_of_package_extension_and_changelog_agree() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "version"
+    ]
+    manifest = (ROOT / "blender_addon" / "blender_manifest.toml").read_text(encoding="utf-8")
+    assert tomllib.loads(manifest)["version"] == version
+    assert f"\n## {version} " in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    package = (ROOT / "backend" / "dreamsmith" / "__init__.py").read_text(encoding="utf-8")
+    assert f'__version__ = "{version}"' in package
