@@ -19,7 +19,7 @@ BLENDER_PYTHON ?= $(call find_python,python3.11 python3 python,sys.version_info[
 
 BACKEND := .venv/bin/python
 BLENDER := .venv-blender/bin/python
-PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-input
+PIP_INSTALL := -m pip install --quiet --quiet --disable-pip-version-check --no-input
 
 # glibc gives every large block back to the kernel when it is freed, and tensors are large blocks:
 # fetching them anew costs a fifth of the time on a CPU.
