@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Regularisers of a rendered field; each a mean, so that weights transfer between resolutions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def sparsity_loss(opacity: Tensor) -> Tensor:
+    """Mean of sqrt(opacity^2 + 0.01) over rays (R,): little is visible (DreamFusion, A.2)."""
+    return (opacity.square() + 0.01).sqrt().mean()
+
+
+def opaqueness_loss(opacity: Tensor) -> Tensor:
+    """Mean binary entropy, in nats, of opacity (R,): rays see something or nothing, no haze."""
+    bounded = opacity.clamp(1e-3, 1 - 1e-3)
+    return -(bounded * bounded.log() + (1 - bounded) * torch.log1p(-bounded)).mean()
+
+
+def orientation_loss(opacity: Tensor, normals: Tensor, directions: Tensor) -> Tensor:
+    """Normals must not face away from the camera (Ref-NeRF, equation 11), one normal a ray.
+
+    Args:
+        opacity: weight of each ray, carries no gradient here, shape (R,).
+        normals: unit vectors, shape (R, 3).
+        directions: of the rays, from the camera, shape (R, 3).
+    """
+    away = (normals * directions).sum(-1).clamp(min=0).square()
+    return (opacity.detach() * away).mean()
+
+
+def depth_variance_loss(
+    weights: Tensor, distances: Tensor, ray_indices: Tensor, depth: Tensor
+) -> Tensor:
+    """Mean over rays of the spread of what they see (z-variance of HiFA, section 3.3): thin walls.
+
+    Args:
+        weights: of the samples, shape (S,).
+        distances: of the samples, shape (S,).
+        ray_indices: the ray of each sample, shape (S,).
+        depth: mean distance of each ray, shape (R,).
+    """
+    spread = weights * (distances - depth[ray_indices]).square()
+    return spread.sum() / max(len(depth), 1)
