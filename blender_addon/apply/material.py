@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Materials: of the finished asset, and of the mesh while it grows."""
+
+from __future__ import annotations
+
+import bpy
+import numpy as np
+
+from ..arrays import MeshArrays
+from ..session import Result
+from . import image
+from .mesh import COLOR_NAME
+
+PREVIEW_NAME = "Dreamsmith Preview"
+_PREVIEW_ROUGHNESS = 0.7
+
+
+def finished(name: str, result: Result) -> bpy.types.Material:
+    """A Principled BSDF with the packed base colour texture."""
+    material, shader = _principled(name)
+    tree = material.node_tree
+    texture = tree.nodes.new("ShaderNodeTexImage")
+    texture.image = image.packed(f"{name} Base Color", result.albedo_png)
+    texture.location = (-320, 300)
+    tree.links.new(texture.outputs["Color"], shader.inputs["Base Color"])
+    shader.inputs["Roughness"].default_value = result.roughness
+    shader.inputs["Metallic"].default_value = result.metallic
+    material.roughness = result.roughness
+    material.metallic = result.metallic
+    _show_in_solid_view(material, image.mean_color(texture.image, result.mesh.corner_uv))
+    return material
+
+
+def preview(source: MeshArrays) -> bpy.types.Material:
+    """The one material of growing meshes: it shows the colours of the vertices."""
+    material = bpy.data.materials.get(PREVIEW_NAME)
+    if material is None:
+        material, shader = _principled(PREVIEW_NAME)
+        colors = material.node_tree.nodes.new("ShaderNodeVertexColor")
+        colors.layer_name = COLOR_NAME
+        colors.location = (-240, 300)
+        material.node_tree.links.new(colors.outputs["Color"], shader.inputs["Base Color"])
+        shader.inputs["Roughness"].default_value = _PREVIEW_ROUGHNESS
+    if source.colors is not None:
+        _show_in_solid_view(material, source.colors.mean(axis=0) / 255.0)
+    return material
+
+
+def _principled(name: str) -> tuple[bpy.types.Material, bpy.types.ShaderNode]:
+    material = bpy.data.materials.new(name)
+    if bpy.app.version < (5, 0, 0):
+        # From 5.0 on always true, and setting it warns.
+        material.use_nodes = True
+    # By type: the name is translated.
+    shader = next(n for n in material.node_tree.nodes if n.type == "BSDF_PRINCIPLED")
+    return material, shader
+
+
+def _show_in_solid_view(material: bpy.types.Material, srgb: np.ndarray) -> None:
+    """Solid view, the one Blender opens with, draws this one linear colour and no texture."""
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    material.diffuse_color = (*linear.tolist(), 1.0)

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The object of a generation in the scene: growing, then finished.
+
+No reference is kept between two calls: undo, opening a file or deleting the object would leave it
+dangling, and touching it would crash Blender. The object is found by its job instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import bpy
+
+from ..arrays import MeshArrays
+from ..request import provenance
+from ..session import Session
+from . import material
+from . import mesh as meshes
+
+COLLECTION_NAME = "Dreamsmith"
+JOB_KEY = "dreamsmith_job"
+GROWING_KEY = "dreamsmith_growing"
+_MAXIMUM_NAME_LENGTH = 48
+
+
+def grow(session: Session, source: MeshArrays) -> None:
+    """Show the mesh as it is so far; makes the object at first."""
+    item = _find(session.job)
+    if item is not None and item.data.is_editmode:
+        return
+    if item is None:
+        item = _new_object(session)
+        item[GROWING_KEY] = True
+    surface = material.preview(source)
+    meshes.refill(item.data, source)
+    if not item.data.materials:
+        item.data.materials.append(surface)
+
+
+def finish(session: Session) -> bpy.types.Object:
+    """Put the finished asset in the place of the growing mesh, as one undo step."""
+    result = session.result
+    if result is None:
+        raise ValueError("the generation has no result")
+    name = _name(session)
+    item = _find(session.job)
+    if item is not None and item.data.is_editmode:
+        # The user edits the growing mesh: that becomes theirs, the result comes beside it.
+        _keep(item)
+        item = None
+    if item is None:
+        item = _new_object(session)
+    item.pop(GROWING_KEY, None)
+    grown = item.data
+    mesh = bpy.data.meshes.new(name)
+    meshes.fill(mesh, result.mesh)
+    mesh.validate()
+    mesh.materials.append(material.finished(name, result))
+    item.data = mesh
+    if not grown.users:
+        bpy.data.meshes.remove(grown)
+        mesh.name = name
+    _remove_unused_preview_material()
+    for key, value in provenance(
+        session.request, session.job, session.server, session.server_version
+    ).items():
+        item[key] = value
+    _select(item)
+    bpy.ops.ed.undo_push(message=f"Dreamsmith: {name}")
+    return item
+
+
+def remove_growing(jobs: Collection[str]) -> None:
+    """Remove the growing meshes of jobs that have ended; undo can bring one back."""
+    for item in [o for o in bpy.data.objects if GROWING_KEY in o and o.get(JOB_KEY) in jobs]:
+        if item.data.is_editmode:
+            _keep(item)
+            continue
+        mesh = item.data
+        bpy.data.objects.remove(item)
+        if not mesh.users:
+            bpy.data.meshes.remove(mesh)
+    _remove_unused_preview_material()
+
+
+def _keep(item: bpy.types.Object) -> None:
+    item.pop(GROWING_KEY, None)
+    item.pop(JOB_KEY, None)
+
+
+def _find(job: str) -> bpy.types.Object | None:
+    if not job:
+        return None
+    found = (o for o in bpy.data.objects if o.get(JOB_KEY) == job and o.type == "MESH")
+    return next(found, None)
+
+
+def _new_object(session: Session) -> bpy.types.Object:
+    name = _name(session)
+    item = bpy.data.objects.new(name, bpy.data.meshes.new(name))
+    item[JOB_KEY] = session.job
+    scene = _scene(session)
+    item.location = scene.cursor.location
+    _collection(scene).objects.link(item)
+    return item
+
+
+def _name(session: Session) -> str:
+    return str(session.request["prompt"])[:_MAXIMUM_NAME_LENGTH].strip()
+
+
+def _scene(session: Session) -> bpy.types.Scene:
+    return bpy.data.scenes.get(session.scene_name) or bpy.context.scene
+
+
+def _collection(scene: bpy.types.Scene) -> bpy.types.Collection:
+    found = scene.collection.children.get(COLLECTION_NAME)
+    if found is None:
+        found = bpy.data.collections.new(COLLECTION_NAME)
+        scene.collection.children.link(found)
+    return found
+
+
+def _select(item: bpy.types.Object) -> None:
+    """Select the object alone, unless the user is busy in another mode or another scene."""
+    layer = bpy.context.view_layer
+    if bpy.context.mode != "OBJECT" or item.name not in layer.objects:
+        return
+    for other in layer.objects.selected:
+        other.select_set(False)
+    if item.visible_get(view_layer=layer):
+        item.select_set(True)
+    layer.objects.active = item
+
+
+def _remove_unused_preview_material() -> None:
+    surface = bpy.data.materials.get(material.PREVIEW_NAME)
+    if surface is not None and not surface.users:
+        bpy.data.materials.remove(surface)

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the running generation is at: live state, which no file may hold. No bpy here.
+
+It lives in this module and not in the scene: a scene is saved, and a file that says "busy" would
+say so for ever.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import arrays
+
+
+class Status(enum.Enum):
+    """Where the generation is in its life."""
+
+    IDLE = "idle"
+    STARTING = "starting"
+    QUEUED = "queued"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    # Finished, but another file was opened meanwhile: the user says where it goes.
+    READY = "ready"
+    SUCCEEDED = "succeeded"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+ACTIVE = frozenset({Status.STARTING, Status.QUEUED, Status.RUNNING, Status.CANCELLING})
+
+
+@dataclass(frozen=True)
+class Result:
+    """The finished asset as it came from the server."""
+
+    mesh: arrays.MeshArrays
+    albedo_png: bytes
+    roughness: float
+    metallic: float
+
+
+@dataclass
+class Session:
+    """One generation, from the click to the mesh in the scene.
+
+    Attributes:
+        status: where it is in its life.
+        request: what was asked for.
+        server: the address it was sent to.
+        scene_name: of the scene that gets the mesh.
+        job: the server's name of it; empty before it was accepted.
+        fraction: of the whole, in [0, 1].
+        error: one line for a person, once it failed.
+        image_png: the newest preview picture; `take_image` hands it out once.
+        preview: the newest preview mesh; `take_preview` hands it out once.
+        result: the finished asset.
+        moved_on: another file was opened since the job began.
+    """
+
+    status: Status = Status.IDLE
+    request: dict[str, Any] = field(default_factory=dict)
+    server: str = ""
+    server_version: str = ""
+    scene_name: str = ""
+    job: str = ""
+    stage: str = ""
+    step: int = 0
+    total_steps: int = 0
+    fraction: float = 0.0
+    remaining_seconds: float | None = None
+    error: str = ""
+    image_png: bytes | None = None
+    preview: arrays.MeshArrays | None = None
+    result: Result | None = None
+    moved_on: bool = False
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the generation still runs."""
+        return self.status in ACTIVE
+
+    def fail(self, message: str) -> None:
+        """End with an error, which is made one sentence on one line."""
+        self.status = Status.FAILED
+        line = " ".join(message.split())
+        self.error = line[:1].upper() + line[1:]
+
+    def take_image(self) -> bytes | None:
+        """The newest picture, once."""
+        image, self.image_png = self.image_png, None
+        return image
+
+    def take_preview(self) -> arrays.MeshArrays | None:
+        """The newest preview mesh, once."""
+        preview, self.preview = self.preview, None
+        return preview
+
+    def receive(self, header: Mapping[str, Any], blocks: Mapping[str, memoryview]) -> None:
+        """Take in one message of the sidecar; messages of an earlier generation are ignored."""
+        if not self.is_active or header.get("request_id") != self.request.get("request_id"):
+            return
+        try:
+            self._receive(header, blocks)
+        except (arrays.BadMesh, KeyError, TypeError, ValueError) as error:
+            self.fail(str(error) or "the server sent something that is not known")
+
+    def _receive(self, header: Mapping[str, Any], blocks: Mapping[str, memoryview]) -> None:
+        event = header["event"]
+        if event == "accepted":
+            self.job, self.server_version = header["job"], header["server_version"]
+        elif event == "queued" and self.status is Status.STARTING:
+            self.status = Status.QUEUED
+        elif event == "progress":
+            if self.status is not Status.CANCELLING:
+                self.status = Status.RUNNING
+            self.stage = str(header["stage"])
+            self.step, self.total_steps = int(header["step"]), int(header["total_steps"])
+            # A retried attempt begins at its checkpoint; a bar that falls looks like a fault.
+            self.fraction = max(self.fraction, min(1.0, float(header["fraction"])))
+            self.remaining_seconds = header["remaining_seconds"]
+        elif event == "preview_image":
+            self.image_png = bytes(blocks["png"])
+        elif event == "preview_mesh":
+            self.preview = arrays.decode(header["arrays"], blocks)
+        elif event == "result":
+            self.result = Result(
+                arrays.decode(header["arrays"], blocks),
+                bytes(blocks["albedo"]),
+                float(header["roughness"]),
+                float(header["metallic"]),
+            )
+            self.fraction, self.remaining_seconds = 1.0, 0.0
+            self.status = Status.READY
+        elif event == "cancelled":
+            self.status = Status.CANCELLED
+        elif event == "failed":
+            self.fail(header["message"])
+
+
+def describe(session: Session) -> str:
+    """What the progress bar says, for instance ``Shaping 40 %, about 1 min 5 s left``."""
+    if session.status is Status.STARTING:
+        return "Contacting the server"
+    if session.status is Status.QUEUED:
+        return "Waiting for a free worker"
+    if session.status is Status.CANCELLING:
+        return "Stopping"
+    stages = {"field": "Shaping", "surface": "Carving the surface", "texture": "Painting"}
+    text = f"{stages.get(session.stage, session.stage.capitalize())} {session.fraction:.0%}"
+    if session.remaining_seconds is not None:
+        text += f", about {duration(session.remaining_seconds)} left"
+    return text
+
+
+def duration(seconds: float) -> str:
+    """A time as a person says it: ``45 s``, ``1 min 5 s``, ``2 h 10 min``."""
+    whole = max(0, round(seconds))
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

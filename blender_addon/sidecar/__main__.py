@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The sidecar: reads commands from its pipe, sends events back, ends when the pipe does.
+
+Run as a folder by ``link``, with the number of the inherited end of the pipe; so the modules beside
+this one are imported by their plain names.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from multiprocessing import connection
+from typing import Any
+
+import frames
+from generation import Generation
+from schema import Schema
+
+
+class Replies:
+    """The way back to Blender, for any thread."""
+
+    def __init__(self, pipe: connection.Connection) -> None:
+        self._pipe = pipe
+        self._lock = threading.Lock()
+
+    def send(self, header: Mapping[str, Any], blocks: Mapping[str, bytes] | None = None) -> None:
+        """Send one message; Blender being gone is the reader's matter."""
+        frame = frames.pack(header, blocks)
+        with self._lock:
+            try:
+                self._pipe.send_bytes(frame)
+            except OSError:
+                _end()
+
+
+def main() -> None:
+    """Serve one Blender until it is gone."""
+    handle = int(sys.argv[1])
+    if sys.platform == "win32":
+        pipe: Any = connection.PipeConnection(handle)
+    else:
+        pipe = connection.Connection(handle)
+    replies = Replies(pipe)
+    schema = Schema.load()
+    running: dict[str, Generation] = {}
+    while True:
+        try:
+            header, _ = frames.unpack(pipe.recv_bytes(frames.MAXIMUM_FRAME_BYTES))
+        except (EOFError, OSError, frames.BadFrame):
+            _end()
+        if header["command"] == "generate":
+            generation = Generation(schema, header, replies.send)
+            running = {header["request"]["request_id"]: generation}
+            threading.Thread(target=generation.run, daemon=True).start()
+        elif header["command"] == "cancel" and header["request_id"] in running:
+            running[header["request_id"]].cancel()
+
+
+def _end() -> None:
+    # At once, whatever a connection waits for. The job goes on at the server.
+    os._exit(0)
+
+
+main()

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+import bpy
+import meshes
+import numpy as np
+import pytest
+from conftest import MODULE
+
+
+@pytest.fixture
+def scene(addon: ModuleType) -> ModuleType:
+    return importlib.import_module(f"{MODULE}.apply.scene")
+
+
+def only_mesh() -> bpy.types.Object:
+    (found,) = [item for item in bpy.data.objects if item.type == "MESH"]
+    return found
+
+
+def positions(item: bpy.types.Object) -> np.ndarray:
+    found = np.empty(len(item.data.vertices) * 3, np.float32)
+    item.data.vertices.foreach_get("co", found)
+    return found.reshape(-1, 3)
+
+
+def test_a_growing_mesh_shows_its_vertex_colours(scene: ModuleType) -> None:
+    session = meshes.session()
+    scene.grow(session, meshes.tetrahedron(color=200))
+    item = only_mesh()
+    color = item.data.color_attributes["Color"].data[0].color_srgb
+    assert color[0] == pytest.approx(200 / 255, abs=1e-3)
+    assert item.data.materials[0].node_tree.nodes["Color Attribute"].layer_name == "Color"
+    assert bpy.data.collections["Dreamsmith"].objects.get(item.name) is item
+
+
+def test_a_growing_mesh_is_one_object_whatever_arrives(scene: ModuleType) -> None:
+    session = meshes.session()
+    scene.grow(session, meshes.tetrahedron(color=10))
+    scene.grow(session, meshes.tetrahedron(color=20, size=2.0))
+    item = only_mesh()
+    assert positions(item).max() == 2.0
+    assert len(item.data.polygons) == 4
+    scene.grow(session, meshes.tetrahedron())
+    assert not item.data.color_attributes
+    assert only_mesh() is item
+
+
+def test_the_result_takes_the_place_of_the_growing_mesh(scene: ModuleType) -> None:
+    session = meshes.session()
+    scene.grow(session, meshes.tetrahedron(color=10))
+    only_mesh().location = (3, 0, 0)
+    session.result = meshes.result()
+    item = scene.finish(session)
+    assert only_mesh() is item
+    assert tuple(item.location) == (3, 0, 0)
+    assert (tuple(item.scale), tuple(item.rotation_euler)) == ((1, 1, 1), (0, 0, 0))
+    assert item.data.name == item.name == "a red mug"
+    assert bpy.context.view_layer.objects.active is item
+    assert item.select_get()
+    assert [material.name for material in bpy.data.materials] == ["a red mug"]
+
+
+def test_the_result_is_drawn_with_its_texture(scene: ModuleType) -> None:
+    session = meshes.session()
+    session.result = meshes.result()
+    item = scene.finish(session)
+    uv = np.empty(24, np.float32)
+    item.data.uv_layers["UVMap"].uv.foreach_get("vector", uv)
+    assert np.array_equal(uv, session.result.mesh.corner_uv.ravel())
+    shader = item.active_material.node_tree.nodes["Principled BSDF"]
+    picture = shader.inputs["Base Color"].links[0].from_node.image
+    assert shader.inputs["Roughness"].default_value == pytest.approx(0.6)
+    assert shader.inputs["Metallic"].default_value == pytest.approx(0.1)
+    assert bytes(picture.packed_file.data) == session.result.albedo_png
+    assert (picture.colorspace_settings.name, tuple(picture.size)) == ("sRGB", (16, 16))
+    assert picture.pixels[0] == pytest.approx(200 / 255, abs=1e-3)
+
+
+def test_solid_view_shows_the_mean_colour(scene: ModuleType) -> None:
+    session = meshes.session()
+    session.result = meshes.result()
+    red, green, blue, _ = scene.finish(session).active_material.diffuse_color
+    assert red == pytest.approx(0.578, abs=0.01)
+    assert green == blue == pytest.approx(0.007, abs=0.001)
+
+
+def test_where_it_came_from_is_on_the_object(scene: ModuleType) -> None:
+    session = meshes.session()
+    session.result = meshes.result()
+    item = scene.finish(session)
+    assert item["dreamsmith_prompt"] == "a red mug"
+    assert item["dreamsmith_seed"] == 7
+    assert item["dreamsmith_job"] == "jobs/1"
+    assert list(item["dreamsmith_elevation_degrees"]) == [-10.0, 60.0]
+
+
+def test_the_result_is_one_undo_step(scene: ModuleType) -> None:
+    session = meshes.session()
+    scene.grow(session, meshes.tetrahedron(color=10))
+    session.result = meshes.result()
+    scene.finish(session)
+    bpy.ops.ed.undo()
+    assert not bpy.data.objects
+    bpy.ops.ed.redo()
+    assert only_mesh()["dreamsmith_job"] == "jobs/1"
+
+
+def test_undo_while_it_grows_loses_nothing(scene: ModuleType) -> None:
+    session = meshes.session()
+    scene.grow(session, meshes.tetrahedron(color=10))
+    bpy.ops.object.empty_add()
+    bpy.ops.ed.undo_push(message="Empty")
+    bpy.ops.ed.undo()
+    scene.grow(session, meshes.tetrahedron(color=20))
+    session.result = meshes.result()
+    assert only_mesh() is scene.finish(session)
+
+
+def test_undo_does_not_bring_back_a_growing_mesh_for_good(
+    scene: ModuleType, pump: ModuleType
+) -> None:
+    session = meshes.session()
+    scene.grow(session, meshes.tetrahedron(color=10))
+    bpy.ops.object.empty_add()
+    bpy.ops.ed.undo_push(message="The user's own step, with the growing mesh in it")
+    pump._jobs.add(session.job)
+    session.result = meshes.result()
+    scene.finish(session)
+    bpy.ops.ed.undo()
+    assert [item.type for item in bpy.data.objects] == ["EMPTY"]
+
+
+def test_a_growing_mesh_that_the_user_edits_is_left_to_them(scene: ModuleType) -> None:
+    session = meshes.session()
+    scene.grow(session, meshes.tetrahedron(color=10))
+    mine = only_mesh()
+    bpy.context.view_layer.objects.active = mine
+    bpy.ops.object.mode_set(mode="EDIT")
+    scene.grow(session, meshes.tetrahedron(color=20, size=2.0))
+    session.result = meshes.result()
+    item = scene.finish(session)
+    assert bpy.context.mode == "EDIT_MESH"
+    bpy.ops.object.mode_set(mode="OBJECT")
+    assert item is not mine
+    assert positions(mine).max() == 1.0
+
+
+def test_it_stands_at_the_cursor(scene: ModuleType) -> None:
+    bpy.context.scene.cursor.location = (1, 2, 3)
+    session = meshes.session()
+    session.result = meshes.result()
+    assert tuple(scene.finish(session).location) == (1, 2, 3)
+
+
+def test_a_scene_that_was_deleted_meanwhile_is_no_obstacle(scene: ModuleType) -> None:
+    session = meshes.session()
+    session.scene_name = "Gone"
+    session.result = meshes.result()
+    assert scene.finish(session).users_scene == (bpy.context.scene,)
+
+
+def test_ended_jobs_leave_no_growing_mesh_behind(scene: ModuleType) -> None:
+    scene.grow(meshes.session(), meshes.tetrahedron(color=10))
+    scene.remove_growing({"jobs/1"})
+    assert not bpy.data.objects
+    assert not bpy.data.meshes
+    assert not bpy.data.materials

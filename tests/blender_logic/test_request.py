@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from addon import request
+
+from dreamsmith.request import METHODS, PRESETS
+
+VALUES: dict[str, Any] = {
+    "prompt": " a red mug ",
+    "negative_prompt": "",
+    "method": "ssd",
+    "preset": "draft",
+    "seed": 3,
+    "steps": 0,
+    "height": 0.1,
+    "azimuth": (-180.0, 180.0),
+    "elevation": (-10.0, 60.0),
+    "distance": (2.4, 3.0),
+    "fov": (40.0, 50.0),
+}
+
+
+def test_a_request_holds_plain_values() -> None:
+    built = request.build(VALUES)
+    assert built["prompt"] == "a red mug"
+    assert built["elevation_degrees"] == [-10.0, 60.0]
+
+
+def test_an_empty_prompt_is_refused_with_an_example() -> None:
+    with pytest.raises(request.BadRequest, match="a red mug"):
+        request.build(VALUES | {"prompt": "  "})
+
+
+def test_a_range_the_wrong_way_round_is_refused_by_its_name() -> None:
+    with pytest.raises(request.BadRequest, match="elevation 60 to -10"):
+        request.build(VALUES | {"elevation": (60.0, -10.0)})
+
+
+def test_the_panel_offers_what_the_server_knows() -> None:
+    assert {name for name, _, _ in request.METHODS} == set(METHODS)
+    assert {name for name, _, _ in request.PRESETS} == set(PRESETS)
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("127.0.0.1:50051", True),
+        ("localhost:1", True),
+        ("localhost", True),
+        ("[::1]:50051", True),
+        ("127.0.0.1.example.org:50051", False),
+        ("farm:50051", False),
+        ("10.0.0.4:50051", False),
+    ],
+)
+def test_only_addresses_of_this_machine_are_loopback(address: str, expected: bool) -> None:
+    assert request.is_loopback(address) is expected
+
+
+def test_provenance_names_everything_that_made_the_object() -> None:
+    found = request.provenance(request.build(VALUES), "jobs/1", "127.0.0.1:50051", "0.1.0")
+    assert found["dreamsmith_prompt"] == "a red mug"
+    assert found["dreamsmith_job"] == "jobs/1"
+    assert set(found) >= {
+        f"dreamsmith_{name}"
+        for name in (
+            "seed",
+            "method",
+            "azimuth_degrees",
+            "distance",
+            "fov_degrees",
+            "server_version",
+        )
+    }
