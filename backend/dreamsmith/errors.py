@@ -62,3 +62,56 @@ class Cancelled(DreamsmithError):
 
     reason = "CANCELLED"
     exit_code = 130
+
+
+class JobNotFound(DreamsmithError):
+    """The server has no job of that name."""
+
+    reason = "JOB_NOT_FOUND"
+    exit_code = 2
+
+
+class ArtifactNotFound(DreamsmithError):
+    """The job has no file of that name, or not yet."""
+
+    reason = "ARTIFACT_NOT_FOUND"
+    exit_code = 2
+
+
+class QueueFull(DreamsmithError):
+    """As many jobs wait as the server accepts."""
+
+    reason = "QUEUE_FULL"
+
+
+class RequestIdReused(DreamsmithError):
+    """The same request id came with another request."""
+
+    reason = "REQUEST_ID_REUSED"
+    exit_code = 2
+
+
+class AttemptSuperseded(DreamsmithError):
+    """A worker reported for an attempt that is not the job's current one."""
+
+    reason = "ATTEMPT_SUPERSEDED"
+
+
+class ServerDraining(DreamsmithError):
+    """The server is being stopped."""
+
+    reason = "SERVER_DRAINING"
+    exit_code = 3
+
+
+class ServerNotStarted(DreamsmithError):
+    """The server cannot start with these settings: port taken, data folder in use, ..."""
+
+    reason = "SERVER_NOT_STARTED"
+    exit_code = 2
+
+
+class TransferFailed(DreamsmithError):
+    """What arrived is not what was sent: its checksum differs."""
+
+    reason = "TRANSFER_FAILED"

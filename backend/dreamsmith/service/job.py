@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The values of the service: a job, its artifacts, its events. All of them frozen.
+
+Times are seconds since 1970 (UTC).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from dreamsmith.events import Progress
+from dreamsmith.request import GenerationRequest
+from dreamsmith.service.arrays import ArrayLayout
+
+
+class State(Enum):
+    """The life of a job."""
+
+    QUEUED = "queued"
+    """Waits for a worker."""
+    RUNNING = "running"
+    """A worker process runs it."""
+    CANCELLING = "cancelling"
+    """Its worker process is being stopped for good."""
+    SUCCEEDED = "succeeded"
+    """Ended with all its artifacts."""
+    FAILED = "failed"
+    """Ended with an error."""
+    CANCELLED = "cancelled"
+    """Ended by a caller."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Nothing can change the job any more."""
+        return self in (State.SUCCEEDED, State.FAILED, State.CANCELLED)
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    """Why a job failed: a stable name for programs and one sentence for a person."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A named, immutable file that a job made.
+
+    Attributes:
+        name: unique in the job, for instance ``model.glb``.
+        media_type: for instance ``model/gltf-binary``.
+        size_bytes: of the content.
+        sha256: of the content, 32 bytes.
+        arrays: how raw arrays lie in the content; empty for a file format.
+    """
+
+    name: str
+    media_type: str
+    size_bytes: int
+    sha256: bytes
+    arrays: tuple[ArrayLayout, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One generation, as it is at one moment.
+
+    Attributes:
+        name: ``jobs/{job}``.
+        request: what to make.
+        state: where it is in its life.
+        latest_sequence: number of its newest event.
+        attempt: how many times a worker process was started for it.
+        lost_attempts: how many of them died by themselves; kept by the server, not sent.
+        progress: the newest; None before the first.
+        error: why it failed; None otherwise.
+        artifacts: files of the finished asset; empty before it succeeded.
+        create_time: when it was accepted.
+        start_time: when its first attempt started.
+        end_time: when it ended.
+    """
+
+    name: str
+    request: GenerationRequest
+    create_time: float
+    state: State = State.QUEUED
+    latest_sequence: int = 0
+    attempt: int = 0
+    lost_attempts: int = 0
+    progress: Progress | None = None
+    error: JobError | None = None
+    artifacts: tuple[Artifact, ...] = ()
+    start_time: float | None = None
+    end_time: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a job and belongs to its history.
+
+    Attributes:
+        sequence: 1, 2, 3, ... without a gap.
+        time: when.
+        attempt: to which attempt it belongs.
+        body: the job after a change of state, its progress, or a new artifact.
+    """
+
+    sequence: int
+    time: float
+    attempt: int
+    body: Job | Progress | Artifact
