@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The identities that hold between the estimators, on random tensors in three precisions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dreamsmith.distillation.estimators import csd, sds, ssd, vsd
+
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 2e-2}
+PRECISIONS = st.sampled_from([torch.float64, torch.float32, torch.float16])
+
+
+@st.composite
+def predictions(draw: Any, precision: Any = PRECISIONS) -> dict[str, torch.Tensor]:
+    """Noises as a prior may predict them: the noise, plus something, times some scale."""
+    dtype = draw(precision)
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    shape = (draw(st.integers(1, 4)), 3, draw(st.integers(1, 6)), draw(st.integers(2, 6)))
+    spread = draw(st.sampled_from([0.05, 1.0, 3.0]))
+
+    def random() -> torch.Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    noise = random()
+    return {
+        "eps_text": (noise + spread * random()).to(dtype),
+        "eps_uncond": (noise + spread * random()).to(dtype),
+        "noise": noise.to(dtype),
+        "t": 0.001 + 0.998 * torch.rand(shape[0], generator=generator, dtype=torch.float64),
+    }
+
+
+def norms(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.double().flatten(1).norm(dim=1)
+
+
+@given(predictions())
+@settings(deadline=None, max_examples=40)
+def test_ssd_with_threshold_zero_is_csd_bit_for_bit(given_: dict[str, torch.Tensor]) -> None:
+    assert torch.equal(ssd(**given_, threshold=0.0), csd(**given_))
+
+
+@given(predictions())
+@settings(deadline=None, max_examples=40)
+def test_ssd_above_the_threshold_is_csd_and_below_it_is_not(
+    given_: dict[str, torch.Tensor],
+) -> None:
+    given_["t"] = torch.linspace(0.1, 0.3, len(given_["noise"]))
+    result, guidance = ssd(**given_, threshold=0.2), csd(**given_)
+    for sample, level in enumerate(given_["t"]):
+        assert torch.equal(result[sample], guidance[sample]) == bool(level > 0.2)
+
+
+@given(predictions())
+@settings(deadline=None, max_examples=40)
+def test_lower_branch_of_ssd_is_orthogonal_to_the_noise(given_: dict[str, torch.Tensor]) -> None:
+    result = ssd(**given_, threshold=1.0)
+    inner = (result.double() * given_["noise"].double()).flatten(1).sum(1)
+    # Cancellation: what is left of eps_text may be much smaller than eps_text was.
+    share = norms(given_["eps_text"]) / norms(result).clamp(min=1e-30) * norms(csd(**given_))
+    bound = TOLERANCE[result.dtype] * norms(given_["noise"]) * (norms(result) + share)
+    assert (inner.abs() <= bound).all()
+
+
+@given(predictions())
+@settings(deadline=None, max_examples=40)
+def test_lower_branch_of_ssd_has_the_norm_of_the_disengaging_term(
+    given_: dict[str, torch.Tensor],
+) -> None:
+    torch.testing.assert_close(
+        norms(ssd(**given_, threshold=1.0)),
+        norms(csd(**given_)),
+        rtol=TOLERANCE[given_["noise"].dtype],
+        atol=1e-3 if given_["noise"].dtype is torch.float16 else 0,
+    )
+
+
+@given(predictions(), st.floats(0, 100))
+@settings(deadline=None, max_examples=40)
+def test_vsd_of_a_point_mass_is_sds(given_: dict[str, torch.Tensor], scale: float) -> None:
+    point_mass = vsd(**given_, eps_particle=given_["noise"], guidance_scale=scale)
+    assert torch.equal(point_mass, sds(**given_, guidance_scale=scale))
+
+
+@given(predictions(st.sampled_from([torch.float64, torch.float32])), st.floats(-20, 100))
+@settings(deadline=None, max_examples=40)
+def test_sds_is_affine_in_the_guidance_scale(given_: dict[str, torch.Tensor], scale: float) -> None:
+    at_zero, at_one = (sds(**given_, guidance_scale=value) for value in (0.0, 1.0))
+    expected = at_zero + scale * (at_one - at_zero)
+    tolerance = TOLERANCE[expected.dtype] * (1 + abs(scale))
+    torch.testing.assert_close(
+        sds(**given_, guidance_scale=scale), expected, atol=tolerance, rtol=tolerance
+    )
+
+
+@given(predictions(st.just(torch.float64)), st.floats(1, 100))
+@settings(deadline=None, max_examples=40)
+def test_sds_is_disengaging_plus_seeking_plus_variance_reduction(
+    given_: dict[str, torch.Tensor], scale: float
+) -> None:
+    expected = (scale - 1) * csd(**given_) + given_["eps_text"] - given_["noise"]
+    torch.testing.assert_close(sds(**given_, guidance_scale=scale), expected)
+
+
+ESTIMATORS = {
+    "sds": lambda **given_: sds(**given_, guidance_scale=20.0),
+    "csd": csd,
+    "ssd": ssd,
+    "vsd": lambda **given_: vsd(**given_, eps_particle=given_["noise"] * 0.9, guidance_scale=7.5),
+}
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+@given(given_=predictions())
+@settings(deadline=None, max_examples=30)
+def test_a_sample_does_not_depend_on_its_batch(name: str, given_: dict[str, torch.Tensor]) -> None:
+    estimator = ESTIMATORS[name]
+    together = estimator(**given_)
+    assert together.shape == given_["noise"].shape and together.dtype == given_["noise"].dtype
+    for sample in range(len(together)):
+        alone = estimator(**{key: value[sample : sample + 1] for key, value in given_.items()})
+        torch.testing.assert_close(
+            together[sample], alone[0], rtol=TOLERANCE[together.dtype], atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
+@pytest.mark.parametrize("text", [0.0, 0.7])
+def test_ssd_stays_finite_and_small_when_nothing_but_noise_is_predicted(
+    dtype: torch.dtype, text: float
+) -> None:
+    noise = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)).to(dtype)
+    result = ssd(
+        eps_text=text * noise,
+        eps_uncond=torch.zeros_like(noise),
+        noise=noise,
+        t=torch.full((2,), 0.1),
+    )
+    assert torch.isfinite(result).all()
+    assert (norms(result) <= norms(text * noise) * 1.01).all()
+    silent = ssd(eps_text=noise, eps_uncond=noise, noise=noise * 0, t=torch.full((2,), 0.1))
+    assert torch.isfinite(silent).all()
+
+
+def test_ssd_of_a_large_half_precision_picture_does_not_overflow() -> None:
+    generator = torch.Generator().manual_seed(0)
+    eps_text, eps_uncond, noise = (
+        (4 * torch.randn(1, 4, 128, 128, generator=generator)).half() for _ in range(3)
+    )
+    result = ssd(eps_text=eps_text, eps_uncond=eps_uncond, noise=noise, t=torch.tensor([0.1]))
+    torch.testing.assert_close(norms(result), norms(eps_text - eps_uncond), rtol=1e-2, atol=0)
