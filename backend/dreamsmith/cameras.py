@@ -182,3 +182,17 @@ def sample_light_directions(cameras: Cameras, generator: torch.Generator) -> Ten
     # Light from above is what people and photographs are used to.
     light = light + torch.tensor((0.0, 0.0, 0.3))
     return light / light.norm(dim=-1, keepdim=True)
+
+
+def preview_camera(ranges: CameraRanges) -> Cameras:
+    """One camera a little to the right of the range's middle: three-quarter views tell most."""
+
+    def within(interval: Interval, share: float) -> Tensor:
+        return torch.tensor([interval.low + share * (interval.high - interval.low)])
+
+    return Cameras.from_degrees(
+        within(ranges.azimuth_degrees, 0.58),
+        within(ranges.elevation_degrees, 0.5),
+        within(ranges.distance, 0.5),
+        within(ranges.fov_degrees, 0.5),
+    )

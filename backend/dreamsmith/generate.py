@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The main job: a request becomes events and, last of all, an asset.
+
+Knows neither the network nor Blender. It is a plain iterator, so whoever runs it can pause, stop,
+stream or log it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dreamsmith import __version__
+from dreamsmith.checkpoint import Position, read_checkpoint, write_checkpoint
+from dreamsmith.errors import Cancelled
+from dreamsmith.events import (
+    STAGES,
+    AssetReady,
+    CheckpointSaved,
+    Event,
+    PreviewImage,
+    PreviewMesh,
+    Progress,
+    Stage,
+)
+from dreamsmith.field.stage import FieldStage
+from dreamsmith.job import Job
+from dreamsmith.presets import settings_for
+from dreamsmith.priors import check_prompt, load_prior
+from dreamsmith.request import GenerationRequest
+from dreamsmith.surface.stage import SurfaceStage
+from dreamsmith.texture.bake import png_bytes
+from dreamsmith.texture.finish import finish_asset, preview_placement
+from dreamsmith.texture.stage import TextureStage
+
+_PROGRESS_SECONDS = 0.2
+_CHECKPOINT_SECONDS = 5.0
+_PICTURE_SECONDS = 3.0
+_MESH_SECONDS = 8.0
+# What a step costs, in steps of the field stage; measured with `dreamsmith bench stages`.
+_STEP_COST = {"field": 1.0, "surface": 1.1, "texture": 0.9}
+# The work after the last step (decimation, atlas, baking, pictures), in steps of the field stage.
+_FINISH_COST = 25.0
+
+
+def generate(
+    request: GenerationRequest,
+    *,
+    workspace: Path,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Event]:
+    """Make an asset.
+
+    The request is checked before the iterator is returned. A checkpoint is written to the
+    workspace every few seconds; where it holds one of the same request, the job goes on from there
+    and ends with the same asset, bit for bit, as if it had never stopped.
+
+    Args:
+        request: what to make.
+        workspace: a folder that exists, for this job alone.
+        stop: asked before every step; once true, a checkpoint is written and `Cancelled` raised.
+
+    Raises:
+        InvalidRequest: the request is not allowed.
+        PriorNotFound: the diffusion model is not there.
+        GenerationFailed: no surface could be found.
+        Cancelled: ``stop`` said so.
+    """
+    request = request.validated()
+    check_prompt(request)
+    return _Run(request, workspace, stop).events()
+
+
+def _png(image: Tensor) -> bytes:
+    """A picture of shape (3, H, W) in [0, 1] as PNG bytes."""
+    return png_bytes((image.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
+
+
+@dataclass
+class _Clock:
+    """When an event of a kind is due again."""
+
+    seconds: float
+    last: float = 0.0
+
+    def due(self) -> bool:
+        now = time.monotonic()
+        if now - self.last < self.seconds:
+            return False
+        self.last = now
+        return True
+
+
+class _Run:
+    def __init__(
+        self, request: GenerationRequest, workspace: Path, stop: Callable[[], bool]
+    ) -> None:
+        self.request = request
+        self.workspace = workspace
+        self.stop = stop
+        self.settings = settings_for(request)
+        self.fingerprint = request.fingerprint()
+        self.steps: dict[Stage, int] = {
+            "field": self.settings.field_steps,
+            "surface": self.settings.surface_steps,
+            "texture": self.settings.texture_steps,
+        }
+        self.worked = 0.0
+        self.since = time.monotonic()
+
+    def events(self) -> Iterator[Event]:
+        found = read_checkpoint(self.workspace, self.fingerprint)
+        position, tensors = found or (Position(self.fingerprint, "field", 0, 0.0), {})
+        self.worked, self.since = position.elapsed_seconds, time.monotonic()
+        yield self._progress(position.stage, position.step, {})
+        job = self._job()
+        stage = self._stage(job, position, tensors)
+        progress, picture, mesh = (
+            _Clock(seconds) for seconds in (_PROGRESS_SECONDS, _PICTURE_SECONDS, _MESH_SECONDS)
+        )
+        checkpoint = _Clock(_CHECKPOINT_SECONDS, time.monotonic())
+        while True:
+            while stage.step < stage.total_steps:
+                if self.stop():
+                    yield self._checkpoint(stage)
+                    raise Cancelled("stopped; the checkpoint is kept")
+                metrics = stage.advance()
+                if progress.due() or stage.step == stage.total_steps:
+                    yield self._progress(stage.name, stage.step, metrics)
+                if checkpoint.due():
+                    yield self._checkpoint(stage)
+                if picture.due():
+                    yield PreviewImage(stage.name, stage.step, _png(stage.picture()))
+                if mesh.due():
+                    shape = stage.mesh()
+                    if shape is not None:
+                        placed = preview_placement(shape, self.request.height_metres)
+                        yield PreviewMesh(stage.name, stage.step, placed)
+            if isinstance(stage, TextureStage):
+                break
+            stage = (SurfaceStage if isinstance(stage, FieldStage) else TextureStage).after(stage)
+            yield self._checkpoint(stage)
+        yield AssetReady(finish_asset(stage, self.request, self.settings, self._provenance(job)))
+
+    def _job(self) -> Job:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        prior = load_prior(self.request.prior, device, trainable=self.request.method == "vsd")
+        return Job(self.request, self.settings, prior, device)
+
+    def _stage(
+        self, job: Job, position: Position, tensors: dict[str, Tensor]
+    ) -> FieldStage | SurfaceStage | TextureStage:
+        stage: FieldStage | SurfaceStage | TextureStage
+        if position.stage == "field":
+            stage = FieldStage(job)
+        elif position.stage == "surface":
+            stage = SurfaceStage(job)
+        else:
+            stage = TextureStage(job)
+        if tensors:
+            stage.load_tensors(tensors)
+            stage.step = position.step
+        return stage
+
+    def _seconds(self) -> float:
+        return self.worked + time.monotonic() - self.since
+
+    def _checkpoint(self, stage: FieldStage | SurfaceStage | TextureStage) -> CheckpointSaved:
+        position = Position(self.fingerprint, stage.name, stage.step, self._seconds())
+        path = write_checkpoint(self.workspace, position, stage.tensors())
+        return CheckpointSaved(stage.name, stage.step, path)
+
+    def _progress(self, stage: Stage, step: int, metrics: dict[str, float]) -> Progress:
+        total = sum(self.steps[name] * _STEP_COST[name] for name in STAGES) + _FINISH_COST
+        earlier = STAGES[: STAGES.index(stage)]
+        done = sum(self.steps[name] * _STEP_COST[name] for name in earlier)
+        fraction = (done + step * _STEP_COST[stage]) / total
+        elapsed = self._seconds()
+        # The first steps wait for compilers and caches and say nothing about the rest.
+        remaining = elapsed * (1 - fraction) / fraction if fraction > 0.02 else None
+        return Progress(stage, step, self.steps[stage], fraction, remaining, metrics)
+
+    def _provenance(self, job: Job) -> dict[str, object]:
+        return {
+            "generator": f"dreamsmith {__version__}",
+            **self.request.to_dict(),
+            "device": job.device.type,
+            "seconds": round(self._seconds(), 1),
+        }

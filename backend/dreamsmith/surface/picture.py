@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The picture that a running job shows of its surface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+from dreamsmith.cameras import preview_camera
+from dreamsmith.kernels.rasterize import Rasterizer
+from dreamsmith.request import CameraRanges
+from dreamsmith.surface.render import render_surface, shade_surface
+
+_RESOLUTION = 128
+_SUPERSAMPLING = 2
+
+
+@torch.no_grad()
+def surface_picture(
+    rasterizer: Rasterizer,
+    vertices: Tensor,
+    triangles: Tensor,
+    colors_at: Callable[[Tensor], Tensor],
+    ranges: CameraRanges,
+) -> Tensor:
+    """The surface from `preview_camera`, shape (3, 128, 128), in [0, 1]."""
+    camera = preview_camera(ranges)
+    buffers = render_surface(rasterizer, vertices, triangles, camera, _RESOLUTION * _SUPERSAMPLING)
+    light = camera.position / camera.distance[:, None]
+    grey = torch.full((1, 1, 1, 1), 0.8, device=vertices.device)
+    image = shade_surface(rasterizer, buffers, colors_at, grey, light, 0.5)
+    return avg_pool2d(image, _SUPERSAMPLING)[0].clamp(0, 1).cpu()

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the last stage's mesh and colours to the asset that a person keeps."""
+
+from __future__ import annotations
+
+import re
+
+from dreamsmith.asset.mesh import normalise
+from dreamsmith.asset.model import Asset, Mesh
+from dreamsmith.asset.preview import animation_webp, turntable_png
+from dreamsmith.presets import Settings
+from dreamsmith.request import GenerationRequest
+from dreamsmith.texture.atlas import unwrap
+from dreamsmith.texture.bake import bake, png_bytes
+from dreamsmith.texture.stage import TextureStage
+
+
+def finish_asset(
+    stage: TextureStage,
+    request: GenerationRequest,
+    settings: Settings,
+    provenance: dict[str, object],
+) -> Asset:
+    """Unwrap, bake, stand on the floor, take pictures."""
+    unwrapped = unwrap(stage.final_mesh(), settings.texture_size)
+    pixels = bake(unwrapped, stage.colors_at, settings.texture_size)
+    mesh, _ = normalise(unwrapped, request.height_metres)
+    return Asset(
+        name=asset_name(request.prompt),
+        mesh=mesh,
+        albedo_png=png_bytes(pixels),
+        turntable_png=turntable_png(mesh, pixels),
+        animation_webp=animation_webp(mesh, pixels),
+        provenance=provenance,
+    )
+
+
+def asset_name(prompt: str) -> str:
+    """A name made from a prompt that is safe as a file's on every system, at most 60 characters."""
+    words = re.sub(r"[^a-z0-9]+", "_", prompt.lower()).strip("_")
+    return words[:60].rstrip("_") or "asset"
+
+
+def preview_placement(mesh: Mesh, height_metres: float) -> Mesh:
+    """Place a mesh that still grows as the finished one will be."""
+    placed, _ = normalise(mesh, height_metres)
+    return placed
