@@ -16,8 +16,10 @@ from dreamsmith.service.arrays import ArrayLayout, pack_mesh, unpack_mesh
 from dreamsmith.service.job import Artifact, Event, Job, JobError, State
 from dreamsmith.v1 import generation_pb2 as api
 
-_STATES: Final = {state: api.Job.State.Value(f"STATE_{state.name}") for state in State}
-_STATES_BY_NUMBER: Final = {number: state for state, number in _STATES.items()}
+_STATES: Final[dict[State, api.Job.State]] = {
+    state: getattr(api.Job, f"STATE_{state.name}") for state in State
+}
+_STATES_BY_NUMBER: Final[dict[int, State]] = {number: state for state, number in _STATES.items()}
 _COMPONENT_TYPES: Final = {
     "float32": api.ArraySpec.COMPONENT_TYPE_FLOAT32,
     "uint32": api.ArraySpec.COMPONENT_TYPE_UINT32,

@@ -132,18 +132,22 @@ def _from_worker(
     if job.state is State.CANCELLING:
         # The caller was told that it is being cancelled: whatever the worker still did is void.
         return _ended(job, State.CANCELLED, command.time)
+    return _after_attempt(job, command)
+
+
+def _after_attempt(
+    job: Job, command: Succeed | Fail | Lose | Release
+) -> tuple[Job, tuple[Event, ...]]:
     match command:
         case Succeed():
             return _succeed(job, command)
-        case Fail():
-            return _ended(replace(job, error=command.error), State.FAILED, command.time)
         case Release():
             return _changed(replace(job, state=State.QUEUED), command.time)
-        case Lose():
-            lost = replace(job, lost_attempts=job.lost_attempts + 1)
-            if lost.lost_attempts >= MAXIMUM_LOST_ATTEMPTS:
-                return _ended(replace(lost, error=command.error), State.FAILED, command.time)
-            return _changed(replace(lost, state=State.QUEUED), command.time)
+        case Lose() if job.lost_attempts + 1 < MAXIMUM_LOST_ATTEMPTS:
+            lost = replace(job, state=State.QUEUED, lost_attempts=job.lost_attempts + 1)
+            return _changed(lost, command.time)
+        case Lose() | Fail():
+            return _ended(replace(job, error=command.error), State.FAILED, command.time)
 
 
 def _report(job: Job, command: Report) -> tuple[Job, tuple[Event, ...]]:

@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Python client of a Dreamsmith server.
+
+>>> from dreamsmith.client import Client
+>>> with Client("127.0.0.1:50051") as client:
+...     job = client.create(GenerationRequest("a red mug"))
+...     for event in client.watch(job.name):
+...         print(event.body)
+...     client.download(job.name, "model.glb", Path("mug.glb"))
+"""
+
+from dreamsmith.client.capabilities import Capabilities, Device, Prior
+from dreamsmith.client.client import DEFAULT_SERVER, Client, WatchEvent
+
+__all__ = ["DEFAULT_SERVER", "Capabilities", "Client", "Device", "Prior", "WatchEvent"]

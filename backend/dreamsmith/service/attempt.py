@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The server's side of one worker process: start it, read its frames, make it stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from google.protobuf.message import Message
+
+from dreamsmith.service import frames
+from dreamsmith.service.frames import Kind
+from dreamsmith.service.job import JobError
+from dreamsmith.v1 import generation_pb2 as api
+
+TERMINATE_GRACE_SECONDS = 1.0
+
+
+class Attempt:
+    """One worker process. Make it with `launch`."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    @classmethod
+    async def launch(
+        cls, spec: api.GenerationSpec, workspace: Path, artifacts: Path, log: Path
+    ) -> Attempt:
+        """Start a worker on a job."""
+        with log.open("ab") as errors:
+            # A session of its own: Ctrl-C in the server's terminal is for the server to answer.
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-P",
+                "-m",
+                "dreamsmith.service.worker",
+                f"--workspace={workspace}",
+                f"--artifacts={artifacts}",
+                f"--server-pid={os.getpid()}",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=errors,
+                start_new_session=True,
+            )
+        attempt = cls(process)
+        await attempt._send(frames.pack(Kind.SPEC, spec))
+        return attempt
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
+    async def frames(self) -> AsyncIterator[tuple[Kind, Message]]:
+        """What the worker tells, until it ends.
+
+        Raises:
+            BadFrame: it does not speak the protocol.
+        """
+        assert self._process.stdout is not None  # noqa: S101  # Asked for in `launch`.
+        reader = self._process.stdout
+        # An end in the middle of a frame is an end: the worker was killed while it wrote.
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                size, kind = frames.unpack_header(await reader.readexactly(frames.HEADER.size))
+                yield kind, frames.unpack_body(kind, await reader.readexactly(size))
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Ask it to stop at its next step, then tell it, then kill it; returns once it is gone."""
+        await self._send(frames.pack(Kind.STOP))
+        if await self._gone_within(grace_seconds):
+            return
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+        if not await self._gone_within(TERMINATE_GRACE_SECONDS):
+            await self.kill()
+
+    async def kill(self) -> None:
+        """End it at once; returns when it is gone."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
+
+    async def wait(self) -> int:
+        """Its exit code once it is gone; minus the signal's number where one killed it."""
+        return await self._process.wait()
+
+    async def _gone_within(self, seconds: float) -> bool:
+        try:
+            await asyncio.wait_for(self._process.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _send(self, frame: bytes) -> None:
+        assert self._process.stdin is not None  # noqa: S101  # Asked for in `launch`.
+        # It may be gone already; whoever waits for it finds out.
+        with contextlib.suppress(OSError):
+            self._process.stdin.write(frame)
+            await self._process.stdin.drain()
+
+
+def crash_error(exit_code: int) -> JobError:
+    """Why a worker ended that said nothing."""
+    how = f"signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
+    return JobError(
+        "WORKER_CRASHED",
+        f"the worker process died ({how}), several times: its log, worker.log in the job's folder "
+        "on the server, may say why; too little memory is the usual reason",
+    )

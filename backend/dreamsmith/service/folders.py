@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The data folder of a server: where its database, its jobs' files and its lock lie."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import IO
+
+from dreamsmith.errors import ServerNotStarted
+
+
+class DataFolder:
+    """Paths below one data folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @property
+    def database(self) -> Path:
+        """The job database."""
+        return self.root / "jobs.sqlite3"
+
+    def job(self, name: str) -> Path:
+        """Everything of the job named ``jobs/{job}``."""
+        return self.root / "jobs" / name.removeprefix("jobs/")
+
+    def workspace(self, name: str) -> Path:
+        """The checkpoint of a job; shared by its attempts."""
+        return self.job(name) / "workspace"
+
+    def artifacts(self, name: str, attempt: int) -> Path:
+        """Files of the finished asset; an attempt of the past cannot write into another's."""
+        return self.job(name) / f"artifacts-{attempt}"
+
+    def log(self, name: str) -> Path:
+        """What the workers of a job print."""
+        return self.job(name) / "worker.log"
+
+    def prepare(self, name: str, attempt: int) -> None:
+        """Make the folders that a worker needs."""
+        self.workspace(name).mkdir(parents=True, exist_ok=True)
+        self.artifacts(name, attempt).mkdir(exist_ok=True)
+
+    def discard_workspace(self, name: str) -> None:
+        """Remove the checkpoint of a job that has ended."""
+        shutil.rmtree(self.workspace(name), ignore_errors=True)
+
+
+class FolderLock:
+    """Keeps a second server out of a data folder until `release`, or until this process ends."""
+
+    def __init__(self, root: Path) -> None:
+        """Make the folder where it is missing, and lock it.
+
+        Raises:
+            ServerNotStarted: another server has it, or it cannot be written.
+        """
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            self._file: IO[bytes] = (root / "lock").open("ab")
+        except OSError as error:
+            raise ServerNotStarted(
+                f"cannot write the data folder {str(root)!r}: {error.strerror}; name one that you "
+                "may write to with --data-dir"
+            ) from None
+        try:
+            _lock(self._file)
+        except OSError:
+            self._file.close()
+            raise ServerNotStarted(
+                f"another server uses the data folder {str(root)!r}: stop it, or name another "
+                "folder with --data-dir"
+            ) from None
+
+    def release(self) -> None:
+        """Let others in."""
+        self._file.close()
+
+
+def _lock(file: IO[bytes]) -> None:
+    if sys.platform == "win32":
+        import msvcrt
+
+        file.seek(0)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        # Inherited by no worker: Python opens files close-on-exec.
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One server process: opens the data folder, listens, runs jobs, and ends cleanly."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from dreamsmith.errors import ServerNotStarted
+from dreamsmith.service.board import Board
+from dreamsmith.service.devices import Devices
+from dreamsmith.service.folders import DataFolder, FolderLock
+from dreamsmith.service.scheduler import Scheduler
+from dreamsmith.service.servicers import CapabilityServicer, GenerationServicer
+from dreamsmith.v1 import generation_pb2 as api
+from dreamsmith.v1 import generation_pb2_grpc as api_grpc
+
+_SERVICES = tuple(
+    api.DESCRIPTOR.services_by_name[name].full_name
+    for name in ("GenerationService", "CapabilityService")
+)
+_STREAM_END_SECONDS = 2.0
+_OPTIONS = (
+    ("grpc.max_receive_message_length", 2**20),
+    ("grpc.max_send_message_length", 20 * 2**20),
+    ("grpc.max_metadata_size", 16 * 2**10),
+    ("grpc.max_concurrent_streams", 256),
+    # Two servers must not share a port unknowingly.
+    ("grpc.so_reuseport", 0),
+    ("grpc.keepalive_time_ms", 20_000),
+    # grpcio 1.85 ignores keepalive_timeout_ms and waits a minute; this one it heeds.
+    ("grpc.http2.ping_timeout_ms", 10_000),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+)
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """What a server is started with.
+
+    Attributes:
+        data_dir: where jobs are kept; made where it is missing.
+        host: a loopback address, until there are certificates and tokens.
+        port: 0 takes a free one.
+        has_reflection: tell anyone who asks what the API looks like.
+    """
+
+    data_dir: Path
+    host: str = "127.0.0.1"
+    port: int = 50051
+    has_reflection: bool = False
+
+
+def run_server(options: ServerOptions, on_listening: Callable[[str, int], None]) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    Args:
+        options: where and with what.
+        on_listening: called with host and port once the server answers.
+
+    Raises:
+        ServerNotStarted: the address or the data folder cannot be used.
+    """
+    _check_host(options.host)
+    _check_port(options.host, options.port)
+    lock = FolderLock(options.data_dir)
+    try:
+        asyncio.run(_serve(options, on_listening))
+    finally:
+        lock.release()
+
+
+async def _serve(options: ServerOptions, on_listening: Callable[[str, int], None]) -> None:
+    stopping = _stop_signal()
+    folder = DataFolder(options.data_dir)
+    board = await Board.open(folder.database)
+    scheduler = Scheduler(board, folder)
+    await scheduler.recover()
+    generation = GenerationServicer(board, scheduler, folder)
+    server = grpc.aio.server(options=_OPTIONS)
+    api_grpc.add_GenerationServiceServicer_to_server(generation, server)
+    api_grpc.add_CapabilityServiceServicer_to_server(CapabilityServicer(Devices()), server)
+    healthiness: Any = vars(health)["aio"].HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(healthiness, server)
+    if options.has_reflection:
+        names = (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+    try:
+        port = server.add_insecure_port(_join(options.host, options.port))
+    except RuntimeError:
+        raise _port_in_use(options.port) from None
+    await server.start()
+    for name in ("", *_SERVICES):
+        await healthiness.set(name, health_pb2.HealthCheckResponse.SERVING)
+    running = asyncio.create_task(scheduler.run())
+    on_listening(options.host, port)
+    # The scheduler ends by itself only when it fails, and then the server must not seem well.
+    signalled = asyncio.create_task(stopping.wait())
+    await asyncio.wait((signalled, running), return_when=asyncio.FIRST_COMPLETED)
+    await healthiness.enter_graceful_shutdown()
+    await generation.drain()
+    signalled.cancel()
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    await scheduler.drain()
+    await server.stop(_STREAM_END_SECONDS)
+    await board.close()
+
+
+def _stop_signal() -> asyncio.Event:
+    """Set by Ctrl-C and by SIGTERM."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stop(*_: Any) -> None:
+        loop.call_soon_threadsafe(stopping.set)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    return stopping
+
+
+def _check_host(host: str) -> None:
+    if host == "localhost":
+        return
+    with contextlib.suppress(ValueError):
+        if ipaddress.ip_address(host).is_loopback:
+            return
+    raise ServerNotStarted(
+        f"--host {host} is not this machine alone: only 127.0.0.1, ::1 or localhost are served, "
+        "because connections are neither encrypted nor authenticated yet"
+    )
+
+
+def _check_port(host: str, port: int) -> None:
+    """Try the port by ourselves first: gRPC prints lines of its own when it is taken."""
+    for family, kind, protocol, _, address in socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM
+    )[:1]:
+        with socket.socket(family, kind, protocol) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                trial.bind(address)
+            except OSError as error:
+                if isinstance(error, PermissionError):
+                    raise ServerNotStarted(
+                        f"port {port} may not be used by you: choose one from 1024 on, or "
+                        "--port 0 for a free one"
+                    ) from None
+                raise _port_in_use(port) from None
+
+
+def _port_in_use(port: int) -> ServerNotStarted:
+    return ServerNotStarted(
+        f"port {port} is in use: stop the other server, or choose another with --port "
+        "(0 takes a free one)"
+    )
+
+
+def _join(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors on the wire: our own classes as gRPC statuses with google.rpc details, and back."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import grpc
+from google.protobuf.any_pb2 import Any
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from google.rpc.status_pb2 import Status
+from grpc_status import rpc_status
+
+from dreamsmith import errors
+from dreamsmith.errors import DreamsmithError, InvalidRequest
+
+DOMAIN: Final = "dreamsmith"
+_CODES: Final[dict[type[DreamsmithError], grpc.StatusCode]] = {
+    errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.PriorNotFound: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.RequestIdReused: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.JobNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.ArtifactNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.ServerDraining: grpc.StatusCode.UNAVAILABLE,
+}
+_CLASSES: Final = {kind.reason: kind for kind in _CODES if kind is not InvalidRequest}
+
+
+def error_to_status(error: DreamsmithError) -> grpc.Status:
+    """An error as a status that says the same to a person and to a program."""
+    code = _CODES.get(type(error), grpc.StatusCode.INTERNAL)
+    status = Status(code=code.value[0], message=error.message)
+    _add(status, ErrorInfo(reason=error.reason, domain=DOMAIN))
+    if isinstance(error, InvalidRequest):
+        violation = BadRequest.FieldViolation(field=error.field, description=error.message)
+        _add(status, BadRequest(field_violations=[violation]))
+    return rpc_status.to_status(status)
+
+
+def call_to_error(call: grpc.Call) -> DreamsmithError | None:
+    """The error that a server raised; None where the failure is the connection's or unexpected."""
+    status = rpc_status.from_call(call)
+    if status is None:
+        return None
+    reason, field = "", ""
+    for detail in status.details:
+        if detail.Is(ErrorInfo.DESCRIPTOR):
+            info = ErrorInfo()
+            detail.Unpack(info)
+            reason = info.reason if info.domain == DOMAIN else ""
+        elif detail.Is(BadRequest.DESCRIPTOR):
+            bad = BadRequest()
+            detail.Unpack(bad)
+            field = bad.field_violations[0].field if bad.field_violations else ""
+    if reason == InvalidRequest.reason:
+        return InvalidRequest(field, status.message)
+    kind = _CLASSES.get(reason)
+    return None if kind is None else kind(status.message)
+
+
+def _add(status: Status, detail: ErrorInfo | BadRequest) -> None:
+    packed = Any()
+    packed.Pack(detail)
+    status.details.append(packed)

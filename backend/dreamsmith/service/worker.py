@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One attempt at one job, in a process of its own: ``python -m dreamsmith.service.worker``.
+
+Its input is the server's pipe, its output the way back (see ``frames``); what libraries print goes
+to the log. It ends when the server is gone, however that died.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import BinaryIO
+
+from google.protobuf.message import Message
+
+from dreamsmith.errors import Cancelled, DreamsmithError
+from dreamsmith.service import frames
+from dreamsmith.service.frames import Kind
+from dreamsmith.service.job import JobError
+from dreamsmith.v1 import generation_pb2 as api
+
+_PR_SET_PDEATHSIG = 1
+_SIGKILL = 9
+
+
+class Pipe:
+    """The way to the server and back."""
+
+    def __init__(self, commands: BinaryIO, reports: BinaryIO) -> None:
+        self._commands = commands
+        self._reports = reports
+        self.stop = threading.Event()
+
+    def read(self) -> tuple[Kind, Message]:
+        """The server's next frame. Ends the process where the server is gone."""
+        header = self._commands.read(frames.HEADER.size)
+        if len(header) < frames.HEADER.size:
+            _end()
+        size, kind = frames.unpack_header(header)
+        body = self._commands.read(size)
+        if len(body) < size:
+            _end()
+        return kind, frames.unpack_body(kind, body)
+
+    def send(self, kind: Kind, message: Message | None = None) -> None:
+        """Tell the server. Ends the process where it is gone."""
+        try:
+            self._reports.write(frames.pack(kind, message))
+            self._reports.flush()
+        except OSError:
+            _end()
+
+    def listen(self) -> None:
+        """Wait for ``STOP``, or for the server's end, for as long as the process lives."""
+        while True:
+            kind, _ = self.read()
+            if kind is Kind.STOP:
+                self.stop.set()
+
+
+def main() -> None:
+    """Run one attempt."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--workspace", type=Path, required=True)
+    parser.add_argument("--artifacts", type=Path, required=True)
+    parser.add_argument("--server-pid", type=int, required=True)
+    arguments = parser.parse_args()
+    _die_with(arguments.server_pid)
+    reports = os.fdopen(os.dup(1), "wb")
+    # Standard output is the pipe: what libraries print must not end up between the frames.
+    os.dup2(2, 1)
+    pipe = Pipe(sys.stdin.buffer, reports)
+    kind, spec = pipe.read()
+    if kind is not Kind.SPEC or not isinstance(spec, api.GenerationSpec):
+        sys.exit("the first frame must be the spec")
+    threading.Thread(target=pipe.listen, daemon=True).start()
+    with contextlib.suppress(Cancelled):
+        try:
+            _attempt(spec, arguments.workspace, arguments.artifacts, pipe)
+            pipe.send(Kind.DONE)
+        except Cancelled:
+            raise
+        except Exception as error:
+            traceback.print_exc()
+            from dreamsmith.service.convert import error_to_message
+
+            pipe.send(Kind.ERROR, error_to_message(_explain(error)))
+    # The thread that listens cannot be ended; everything is flushed.
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _attempt(spec: api.GenerationSpec, workspace: Path, artifacts: Path, pipe: Pipe) -> None:
+    from dreamsmith.events import AssetReady, PreviewImage, PreviewMesh, Progress
+    from dreamsmith.generate import generate
+    from dreamsmith.service import convert
+    from dreamsmith.service.artifacts import write_artifacts
+
+    request = convert.spec_to_request(spec)
+    for event in generate(request, workspace=workspace, stop=pipe.stop.is_set):
+        match event:
+            case Progress():
+                pipe.send(Kind.PROGRESS, convert.progress_to_message(event))
+            case PreviewImage():
+                pipe.send(Kind.PREVIEW_IMAGE, convert.image_to_message(event))
+            case PreviewMesh():
+                pipe.send(Kind.PREVIEW_MESH, convert.mesh_to_message(event))
+            case AssetReady(asset):
+                for artifact in write_artifacts(asset, artifacts):
+                    pipe.send(Kind.ARTIFACT, convert.artifact_to_message("", artifact))
+
+
+def _explain(error: Exception) -> JobError:
+    if isinstance(error, DreamsmithError):
+        return JobError(error.reason, error.message)
+    # By name: torch is not imported where the error came before it.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return JobError(
+            "OUT_OF_MEMORY",
+            "the device ran out of memory: take a smaller preset, texture size or face budget",
+        )
+    return JobError(
+        "INTERNAL",
+        f"the worker met an unexpected {type(error).__name__}: its log, worker.log in the job's "
+        "folder on the server, says where",
+    )
+
+
+def _die_with(server: int) -> None:
+    """Have the kernel kill this process when the server dies; elsewhere the closed pipe does."""
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
+    # It may have died before the call.
+    if os.getppid() != server:
+        _end()
+
+
+def _end() -> None:
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()
