@@ -83,7 +83,7 @@ def marching_tetrahedra(
 
     first, second = unique // count, unique % count
     a, b = signed_distance[first, None], signed_distance[second, None]
-    positions = (vertices[first] * b - vertices[second] * a) / (b - a)
+    positions = vertices[first] + (vertices[second] - vertices[first]) * (a / (a - b))
     return positions, _triangulate(positions.detach(), corners)
 
 
