@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""GLB files: the one place where Blender's Z-up frame becomes glTF's Y-up, and back."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import trimesh
+from numpy.typing import NDArray
+from PIL import Image
+from trimesh.exchange.gltf import export_glb
+from trimesh.visual import TextureVisuals
+from trimesh.visual.material import PBRMaterial
+
+from dreamsmith import __version__
+from dreamsmith.asset.model import Asset, Mesh
+from dreamsmith.errors import InvalidRequest
+from dreamsmith.surface.regularise import vertex_normals
+
+
+def glb_bytes(asset: Asset) -> bytes:
+    """An asset as one binary glTF 2.0 file: mesh, normals, PBR material, texture, provenance.
+
+    One node without a transform, so that an importer sets scale 1 and rotation 0. Provenance is in
+    ``asset.extras`` and in the node's ``extras``, where importers make custom properties of it.
+
+    Raises:
+        ValueError: the mesh has no UVs.
+    """
+    mesh = asset.mesh
+    if mesh.corner_uv is None:
+        raise ValueError("the mesh has no UVs: unwrap it first")
+    # A vertex of a glTF has one UV: those on seams are doubled.
+    corners = np.concatenate(
+        (mesh.triangles.reshape(-1, 1).astype(np.float64), mesh.corner_uv.reshape(-1, 2)), axis=1
+    )
+    unique, index = np.unique(corners, axis=0, return_inverse=True)
+    vertex = unique[:, 0].astype(np.int64)
+    # Of the closed mesh, so that seams do not show in the shading.
+    normals = vertex_normals(
+        torch.from_numpy(mesh.positions.astype(np.float64)),
+        torch.from_numpy(mesh.triangles.astype(np.int64)),
+    ).numpy()
+    material = PBRMaterial(
+        name=asset.name,
+        baseColorTexture=Image.open(io.BytesIO(asset.albedo_png)),
+        roughnessFactor=asset.roughness,
+        metallicFactor=asset.metallic,
+    )
+    geometry = trimesh.Trimesh(
+        vertices=_y_up(mesh.positions)[vertex],
+        faces=index.reshape(-1, 3),
+        vertex_normals=_y_up(normals)[vertex],
+        visual=TextureVisuals(uv=unique[:, 1:], material=material),
+        process=False,
+        validate=False,
+    )
+    scene = trimesh.Scene()
+    scene.add_geometry(geometry, node_name=asset.name, geom_name=asset.name)
+
+    def finish(tree: dict[str, Any]) -> None:
+        # trimesh puts a node named "world" above; an importer would make an empty object of it.
+        node = next(node for node in tree["nodes"] if "mesh" in node)
+        node.pop("matrix", None)
+        node.pop("children", None)
+        extras = {"dreamsmith": asset.provenance} if asset.provenance else {}
+        if extras:
+            node["extras"] = extras
+        tree["nodes"] = [node]
+        tree["scenes"] = [{"name": asset.name, "nodes": [0]}]
+        tree["scene"] = 0
+        tree["asset"] = {"version": "2.0", "generator": f"Dreamsmith {__version__}"}
+        if extras:
+            tree["asset"]["extras"] = extras
+
+    data: bytes = export_glb(scene, include_normals=True, tree_postprocessor=finish)
+    return data
+
+
+def read_glb(source: Path | bytes) -> Asset:
+    """Read a GLB that holds one textured mesh, in Blender's frame, its seams welded.
+
+    Raises:
+        InvalidRequest: the file is not such a GLB.
+    """
+    data = source if isinstance(source, bytes) else source.read_bytes()
+    try:
+        scene = trimesh.load_scene(io.BytesIO(data), file_type="glb", process=False)
+    except Exception as error:
+        raise InvalidRequest("mesh", f"this is no GLB file that can be read: {error}") from None
+    if len(scene.geometry) != 1:
+        raise InvalidRequest(
+            "mesh",
+            f"the GLB holds {len(scene.geometry)} meshes, but one is wanted: join them first",
+        )
+    (node,) = scene.graph.nodes_geometry
+    transform, name = scene.graph[node]
+    geometry = scene.geometry[name].copy()
+    geometry.apply_transform(transform)
+    visual = geometry.visual
+    if getattr(visual, "uv", None) is None or visual.material.baseColorTexture is None:
+        raise InvalidRequest("mesh", "the GLB has no UVs or no base colour texture")
+    positions, index = np.unique(
+        _z_up(np.asarray(geometry.vertices)).astype(np.float32), axis=0, return_inverse=True
+    )
+    material = visual.material
+    stream = io.BytesIO()
+    material.baseColorTexture.convert("RGB").save(stream, "PNG")
+    extras = scene.graph.transforms.node_data.get(node, {}).get("metadata") or {}
+    return Asset(
+        name=str(name),
+        mesh=Mesh(
+            positions,
+            index.reshape(-1)[geometry.faces].astype(np.int32),
+            np.asarray(visual.uv)[geometry.faces].astype(np.float32),
+        ),
+        albedo_png=stream.getvalue(),
+        roughness=1.0 if material.roughnessFactor is None else float(material.roughnessFactor),
+        metallic=1.0 if material.metallicFactor is None else float(material.metallicFactor),
+        provenance=dict(extras.get("dreamsmith", {})),
+    )
+
+
+def _y_up(vectors: NDArray[Any]) -> NDArray[Any]:
+    """From Blender's frame to glTF's: its front, -Y, becomes +Z."""
+    return np.stack((vectors[:, 0], vectors[:, 2], -vectors[:, 1]), axis=1)
+
+
+def _z_up(vectors: NDArray[Any]) -> NDArray[Any]:
+    return np.stack((vectors[:, 0], -vectors[:, 2], vectors[:, 1]), axis=1)

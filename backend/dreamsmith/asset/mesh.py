@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checking and preparing meshes: is it closed, remove floaters, smooth, decimate, place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import fast_simplification
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array, csr_array
+from scipy.sparse.csgraph import connected_components
+
+from dreamsmith.asset.model import Mesh
+from dreamsmith.errors import GenerationFailed
+
+
+@dataclass(frozen=True)
+class MeshReport:
+    """What a mesh is like; vertices that no triangle uses do not count.
+
+    Attributes:
+        closed: every edge belongs to two triangles that pass it in opposite directions.
+        outward: the signed volume is positive.
+        genus: handles summed over all components, by Euler's formula; None unless closed.
+        components: connected components.
+        degenerate: triangles without area, or with a corner twice.
+        area: of the surface.
+        volume: signed; meaningless unless closed.
+    """
+
+    closed: bool
+    outward: bool
+    genus: int | None
+    components: int
+    degenerate: int
+    area: float
+    volume: float
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """Moves points: ``scale * point + offset``, without a turn.
+
+    Attributes:
+        scale: greater than 0.
+        offset: x, y, z.
+    """
+
+    scale: float
+    offset: tuple[float, float, float]
+
+    def apply(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Move points of shape (N, 3)."""
+        moved = self.scale * points.astype(np.float64) + np.array(self.offset)
+        return moved.astype(np.float32)
+
+    def inverse(self) -> Similarity:
+        """The way back."""
+        x, y, z = (-value / self.scale for value in self.offset)
+        return Similarity(1 / self.scale, (x, y, z))
+
+
+def check_mesh(mesh: Mesh) -> MeshReport:
+    """Measure a mesh, in float64."""
+    triangles = mesh.triangles.astype(np.int64)
+    if len(triangles) == 0:
+        return MeshReport(False, False, None, 0, 0, 0.0, 0.0)
+    start, end = triangles.ravel(), np.roll(triangles, -1, axis=1).ravel()
+    count = len(mesh.positions)
+    forward = np.sort(start * count + end)
+    backward = np.sort(end * count + start)
+    closed = bool(np.array_equal(forward, backward) and (np.diff(forward) > 0).all())
+    a, b, c = (mesh.positions[corner].astype(np.float64) for corner in triangles.T)
+    areas = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
+    volume = float(np.einsum("fi,fi->", a, np.cross(b, c)) / 6)
+    repeated = (triangles == np.roll(triangles, 1, axis=1)).any(axis=1)
+    labels = _face_components(mesh)
+    components = int(labels.max()) + 1
+    vertices = len(np.unique(triangles))
+    genus = None
+    if closed:
+        euler = vertices - len(forward) // 2 + len(triangles)
+        genus = (2 * components - euler) // 2
+    return MeshReport(
+        closed=closed,
+        outward=volume > 0,
+        genus=genus,
+        components=components,
+        degenerate=int(np.count_nonzero(repeated | (areas <= 0))),
+        area=float(areas.sum()),
+        volume=volume,
+    )
+
+
+def keep_large_components(mesh: Mesh, smallest_share: float = 1.0) -> Mesh:
+    """Remove floaters.
+
+    Args:
+        mesh: positions, triangles and colours are kept; UVs must not be there yet.
+        smallest_share: of the largest component's volume that another needs in order to stay; 1
+            keeps the largest alone.
+
+    Returns:
+        a mesh without vertices that nothing uses.
+    """
+    if len(mesh.triangles) == 0:
+        return mesh
+    labels = _face_components(mesh)
+    a, b, c = (mesh.positions[corner].astype(np.float64) for corner in mesh.triangles.T)
+    # A hollow has negative volume and would else count against its own body.
+    volumes = np.bincount(labels, np.einsum("fi,fi->f", a, np.cross(b, c)) / 6)
+    keep = volumes >= smallest_share * volumes.max()
+    if smallest_share >= 1:
+        keep = np.arange(len(volumes)) == volumes.argmax()
+    return _with_triangles(mesh, mesh.triangles[keep[labels]])
+
+
+def smooth(mesh: Mesh, iterations: int = 10) -> Mesh:
+    """Smooth without shrinking (Taubin 1995): evens out the steps that marching leaves.
+
+    Args:
+        mesh: closed; its topology stays.
+        iterations: pairs of a step inwards (0.5) and a step outwards (-0.53).
+    """
+    triangles = mesh.triangles
+    rows, columns = triangles.ravel(), np.roll(triangles, -1, axis=1).ravel()
+    count = len(mesh.positions)
+    ones = np.ones(len(rows))
+    neighbours = csr_array(coo_array((ones, (rows, columns)), shape=(count, count)))
+    degree = np.maximum(neighbours.sum(axis=1), 1)[:, None]
+    positions = mesh.positions.astype(np.float64)
+    for _ in range(iterations):
+        for step in (0.5, -0.53):
+            positions = positions + step * (neighbours @ positions / degree - positions)
+    return Mesh(positions.astype(np.float32), triangles, mesh.corner_uv, mesh.colors)
+
+
+def decimate(mesh: Mesh, face_budget: int) -> Mesh:
+    """Reduce a closed mesh to at most ``face_budget`` triangles by quadric edge collapse.
+
+    Where the result would not be closed, or would lose a handle or a component, more triangles are
+    kept, up to all of them.
+
+    Args:
+        mesh: only its positions and triangles are kept.
+        face_budget: most triangles wanted, at least 4.
+    """
+    before = check_mesh(mesh)
+    if len(mesh.triangles) <= face_budget:
+        return Mesh(mesh.positions, mesh.triangles)
+    target = face_budget
+    while target < len(mesh.triangles):
+        positions, triangles = fast_simplification.simplify(
+            mesh.positions, mesh.triangles, target_count=target
+        )
+        result = _with_triangles(
+            Mesh(positions.astype(np.float32), triangles.astype(np.int32)),
+            triangles.astype(np.int32),
+        )
+        after = check_mesh(result)
+        same_shape = (after.genus, after.components) == (before.genus, before.components)
+        if len(triangles) and after.closed and after.outward and same_shape:
+            return result
+        target = target * 3 // 2
+    return Mesh(mesh.positions, mesh.triangles)
+
+
+def normalise(mesh: Mesh, height_metres: float) -> tuple[Mesh, Similarity]:
+    """Stand a mesh on the floor: base at z = 0, centred on the Z axis, scaled to its height.
+
+    The front stays towards -Y. The centre is that of the bounding box in x and y.
+
+    Raises:
+        GenerationFailed: the mesh is empty or has no height.
+    """
+    if len(mesh.triangles) == 0:
+        raise GenerationFailed(
+            "the mesh is empty: generate again with more steps or with another seed"
+        )
+    used = mesh.positions[np.unique(mesh.triangles)].astype(np.float64)
+    low, high = used.min(axis=0), used.max(axis=0)
+    if not high[2] - low[2] > 0:
+        raise GenerationFailed(
+            "the mesh has no height: generate again with more steps or with another seed"
+        )
+    scale = height_metres / float(high[2] - low[2])
+    middle = (low + high) / 2
+    offset = (-scale * float(middle[0]), -scale * float(middle[1]), -scale * float(low[2]))
+    similarity = Similarity(scale, offset)
+    return placed(mesh, similarity), similarity
+
+
+def placed(mesh: Mesh, similarity: Similarity) -> Mesh:
+    """The mesh moved by a similarity."""
+    return Mesh(similarity.apply(mesh.positions), mesh.triangles, mesh.corner_uv, mesh.colors)
+
+
+def _face_components(mesh: Mesh) -> NDArray[np.int64]:
+    """Number of the connected component of each triangle, shape (F,), from 0."""
+    a, b, c = mesh.triangles.T
+    count = len(mesh.positions)
+    rows, columns = np.concatenate((a, b)), np.concatenate((b, c))
+    graph = coo_array((np.ones(len(rows), np.int8), (rows, columns)), shape=(count, count))
+    _, labels = connected_components(graph, directed=False)
+    _, compact = np.unique(labels[a], return_inverse=True)
+    return compact.astype(np.int64)
+
+
+def _with_triangles(mesh: Mesh, triangles: NDArray[np.int32]) -> Mesh:
+    """The mesh with other triangles over its vertices, and without vertices left over."""
+    used, index = np.unique(triangles, return_inverse=True)
+    return Mesh(
+        mesh.positions[used],
+        index.reshape(-1, 3).astype(np.int32),
+        None,
+        None if mesh.colors is None else mesh.colors[used],
+    )
