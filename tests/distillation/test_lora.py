@@ -14,7 +14,11 @@ from dreamsmith.priors.pixel import PixelPrior
 from dreamsmith.request import CameraRanges
 
 
-def make_prior(prediction_type: str = "v_prediction", simple: bool = False) -> PixelPrior:
+def make_prior(
+    prediction_type: str = "v_prediction",
+    simple: bool = False,
+    dtype: torch.dtype = torch.float32,
+) -> PixelPrior:
     torch.manual_seed(0)
     kind = "Simple" if simple else ""
     unet = UNet2DConditionModel(
@@ -36,7 +40,7 @@ def make_prior(prediction_type: str = "v_prediction", simple: bool = False) -> P
         tokenizer=None,
         text_encoder=torch.nn.Identity(),
     )
-    return PixelPrior(pipeline, torch.device("cpu"), torch.float32)
+    return PixelPrior(pipeline, torch.device("cpu"), dtype)
 
 
 def inputs(count: int = 2) -> dict[str, torch.Tensor]:
@@ -76,6 +80,18 @@ def test_after_training_the_prior_gives_the_same_bits_and_the_score_does_not(sim
     score = make_score(prior)
     train(score, 3)
     assert not torch.equal(score.predict(**inputs(), camera_to_world=cameras()), before)
+    assert torch.equal(prior.predict(**inputs()), before)
+
+
+def test_a_half_precision_prior_is_learned_upon_in_single_precision() -> None:
+    prior = make_prior(dtype=torch.bfloat16)
+    before = prior.predict(**inputs())
+    score = make_score(prior)
+    assert torch.equal(score.predict(**inputs(), camera_to_world=cameras()), before)
+    train(score, 2)
+    learned = [value for name, value in score.tensors().items() if name.startswith("lora.")]
+    assert learned and all(value.dtype == torch.float32 for value in learned)
+    assert all(value.abs().sum() > 0 for value in learned)
     assert torch.equal(prior.predict(**inputs()), before)
 
 

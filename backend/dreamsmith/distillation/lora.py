@@ -102,7 +102,7 @@ class ParticleScore:
             predicted = self._prior.predict(self._prior.add_noise(x, noise, t), t, embeddings)
             loss = (predicted - noise).square().mean()
             self._optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
         self._optimizer.step()
         return float(loss.detach())
 
@@ -149,6 +149,8 @@ def _add_lora(unet: Any, rank: int, generator: torch.Generator) -> nn.ParameterL
     weights = nn.ParameterList()
     for name, weight in unet.named_parameters():
         if f".{_ADAPTER}." in name:
+            # Single precision, whatever the prior's: a step of AdamW is lost in half precision.
+            weight.data = weight.data.float()
             if ".lora_A." in name:
                 drawn = torch.empty(weight.shape)
                 nn.init.kaiming_uniform_(drawn, a=math.sqrt(5), generator=generator)
