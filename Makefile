@@ -79,5 +79,5 @@ venvs: .venv/.installed .venv-blender/.installed ## The two virtual environments
 
 .PHONY: clean
 clean: ## Remove everything that the targets made
-	rm -rf .venv .venv-blender .build .cache dist demo .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-blender .build dist demo .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find backend blender_addon tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
