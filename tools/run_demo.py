@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+# The command `dreamsmith`, also where it is not installed as one.
+DREAMSMITH = "import sys; from dreamsmith.cli import main; sys.exit(main())"
 LISTENING = re.compile(r"listening.*?\b([\w.\-]+|\[[0-9a-f:]+\]):(\d+)", re.IGNORECASE)
 START_TIMEOUT_SECONDS = 180.0
 STOP_TIMEOUT_SECONDS = 30.0
@@ -99,7 +101,7 @@ class Server:
     """``dreamsmith serve`` on a free port, for as long as the context lasts."""
 
     def __init__(self, python: Path, data_dir: Path) -> None:
-        command = [python, "-m", "dreamsmith", "serve", "--port", "0", "--data-dir", data_dir]
+        command = [python, "-c", DREAMSMITH, "serve", "--port", "0", "--data-dir", data_dir]
         self._lines: list[str] = []
         self._listening = threading.Event()
         self.address = ""
@@ -163,7 +165,7 @@ def generate(arguments: argparse.Namespace, archive: Path, server: Server, stem:
 
 def fetch_glb(arguments: argparse.Namespace, server: Server, job: str, path: Path) -> None:
     """Download the GLB with the command line client."""
-    command = [arguments.backend_python, "-m", "dreamsmith", "download", job]
+    command = [arguments.backend_python, "-c", DREAMSMITH, "download", job]
     command += ["--server", server.address, "--output", path]
     answer = subprocess.run(
         [str(part) for part in command], capture_output=True, text=True, check=False

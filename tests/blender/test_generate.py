@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operator and its sidecar against a real server; few steps, for the shape does not matter."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import bpy
+import numpy as np
+import pytest
+from conftest import MODULE
+
+PATIENCE_SECONDS = 240.0
+
+
+def wait_until(condition: Callable[[], bool], pump: ModuleType) -> None:
+    """Pump messages until the condition holds."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < end, f"still {pump.current.status}"
+        if not pump.step():
+            time.sleep(0.02)
+
+
+def begin(pump: ModuleType, server: str, steps: int = 0) -> None:
+    """Begin a generation without waiting for it, as a window does."""
+    operators = importlib.import_module(f"{MODULE}.operators")
+    bpy.context.scene.dreamsmith.prompt = "a blue cube"
+    bpy.context.scene.dreamsmith.steps = steps
+    request = importlib.import_module(f"{MODULE}.request")
+    nothing_given = SimpleNamespace(is_property_set=lambda name: False)
+    pump.start(request.build(operators.asked(bpy.context, nothing_given)), server, "Scene")
+
+
+def made() -> list[bpy.types.Object]:
+    return [item for item in bpy.data.objects if "dreamsmith_job" in item]
+
+
+def unused_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def is_running(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    # A child that nobody has waited for yet has ended too.
+    return "\nState:\tZ" not in Path(f"/proc/{process_id}/status").read_text(encoding="ascii")
+
+
+def test_the_operator_makes_a_finished_object(
+    pump: ModuleType, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = importlib.import_module(f"{MODULE}.apply.scene")
+    grown = []
+    grow = scene.grow
+    monkeypatch.setattr(scene, "grow", lambda *given: (grow(*given), grown.append(len(made()))))
+    answer = bpy.ops.dreamsmith.generate(
+        prompt="a blue cube", seed=5, steps=6, preset="draft", height=0.5, server=server
+    )
+    assert answer == {"FINISHED"}
+    (item,) = made()
+    assert grown
+    assert set(grown) == {1}
+    assert bpy.context.object is item
+    assert item.select_get()
+    mesh = item.data
+    positions = np.empty(len(mesh.vertices) * 3, np.float32)
+    mesh.vertices.foreach_get("co", positions)
+    heights = positions.reshape(-1, 3)[:, 2]
+    assert heights.min() == pytest.approx(0.0, abs=1e-4)
+    assert heights.max() == pytest.approx(0.5, abs=1e-4)
+    assert (tuple(item.scale), tuple(item.rotation_euler)) == ((1, 1, 1), (0, 0, 0))
+    assert mesh.uv_layers["UVMap"]
+    shader = next(n for n in item.active_material.node_tree.nodes if n.type == "BSDF_PRINCIPLED")
+    picture = shader.inputs["Base Color"].links[0].from_node.image
+    assert picture.packed_file
+    assert picture.size[0] >= 64
+    assert item["dreamsmith_prompt"] == "a blue cube"
+    assert item["dreamsmith_seed"] == 5
+    assert item["dreamsmith_job"].startswith("jobs/")
+    assert item["dreamsmith_server_version"]
+    bpy.ops.ed.undo()
+    assert not made()
+    bpy.ops.ed.redo()
+    assert len(made()) == 1
+
+
+def test_a_server_that_is_not_there_is_one_line_that_helps(pump: ModuleType) -> None:
+    server = f"127.0.0.1:{unused_port()}"
+    with pytest.raises(RuntimeError, match="dreamsmith serve") as caught:
+        bpy.ops.dreamsmith.generate(prompt="a red mug", server=server)
+    assert server in str(caught.value)
+    assert len(str(caught.value).strip().splitlines()) == 1
+
+
+def test_something_else_at_the_address_is_one_line_that_helps(pump: ModuleType) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(RuntimeError, match=address) as caught:
+            bpy.ops.dreamsmith.generate(prompt="a red mug", server=address)
+    assert len(str(caught.value).strip().splitlines()) == 1
+
+
+def test_an_unknown_word_is_one_line_that_names_it(pump: ModuleType, server: str) -> None:
+    with pytest.raises(RuntimeError, match="flibbertigibbet") as caught:
+        bpy.ops.dreamsmith.generate(prompt="a red flibbertigibbet", steps=6, server=server)
+    assert len(str(caught.value).strip().splitlines()) == 1
+    assert not made()
+
+
+def test_a_farm_needs_blenders_online_access(pump: ModuleType) -> None:
+    assert not bpy.app.online_access
+    with pytest.raises(RuntimeError, match="online access is off"):
+        bpy.ops.dreamsmith.generate(prompt="a red mug", server="farm:50051")
+
+
+def test_what_is_not_given_is_the_panels(pump: ModuleType) -> None:
+    bpy.context.scene.dreamsmith.prompt = "a green sphere"
+    bpy.context.scene.dreamsmith.seed = 11
+    with pytest.raises(RuntimeError):
+        bpy.ops.dreamsmith.generate(seed=12, server=f"127.0.0.1:{unused_port()}")
+    assert pump.current.request["prompt"] == "a green sphere"
+    assert pump.current.request["seed"] == 12
+
+
+def test_cancel_stops_the_job_and_takes_the_growing_mesh_away(
+    pump: ModuleType, server: str
+) -> None:
+    begin(pump, server)
+    wait_until(lambda: bool(made()), pump)
+    assert not bpy.ops.dreamsmith.generate.poll()
+    bpy.ops.dreamsmith.cancel()
+    wait_until(lambda: not pump.current.is_active, pump)
+    assert pump.current.status.name == "CANCELLED", pump.current.error
+    assert not made()
+    assert bpy.ops.dreamsmith.generate.poll()
+
+
+def test_cancel_before_the_server_has_answered_stops_the_job_too(
+    pump: ModuleType, server: str
+) -> None:
+    begin(pump, server)
+    bpy.ops.dreamsmith.cancel()
+    wait_until(lambda: not pump.current.is_active, pump)
+    assert pump.current.status.name == "CANCELLED", pump.current.error
+
+
+def test_a_result_for_another_file_waits_for_the_user(pump: ModuleType, server: str) -> None:
+    begin(pump, server, steps=2)
+    wait_until(lambda: bool(pump.current.job), pump)
+    bpy.ops.wm.read_homefile(app_template="")
+    wait_until(lambda: not pump.current.is_active, pump)
+    assert pump.current.status.name == "READY", pump.current.error
+    assert not made()
+    assert bpy.ops.dreamsmith.add_result() == {"FINISHED"}
+    assert [item.name for item in made()] == ["a blue cube"]
+    assert not bpy.ops.dreamsmith.add_result.poll()
+
+
+def test_a_sidecar_that_dies_is_an_error_and_the_next_one_works(
+    pump: ModuleType, server: str
+) -> None:
+    begin(pump, server)
+    wait_until(lambda: bool(pump.current.job), pump)
+    os.kill(pump._sidecar.process_id, signal.SIGKILL)
+    wait_until(lambda: not pump.current.is_active, pump)
+    assert "helper process stopped" in pump.current.error
+    begin(pump, server)
+    wait_until(lambda: bool(pump.current.job), pump)
+    bpy.ops.dreamsmith.cancel()
+    wait_until(lambda: not pump.current.is_active, pump)
+
+
+def test_disabling_the_extension_ends_its_process(pump: ModuleType, server: str) -> None:
+    begin(pump, server)
+    wait_until(lambda: bool(pump.current.job), pump)
+    process_id = pump._sidecar.process_id
+    bpy.ops.dreamsmith.cancel()
+    bpy.ops.preferences.addon_disable(module=MODULE)
+    assert not is_running(process_id)
+
+
+PARENT = """
+import importlib, sys, time, types
+package = types.ModuleType("addon")
+package.__path__ = [sys.argv[1]]
+sys.modules["addon"] = package
+sidecar = importlib.import_module("addon.link").Sidecar()
+print(sidecar.process_id, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_sidecar_ends_when_blender_is_killed(addon: ModuleType) -> None:
+    grpc = importlib.util.find_spec("grpc")
+    assert grpc is not None
+    environment = {**os.environ, "PYTHONPATH": str(Path(str(grpc.origin)).parents[1])}
+    command = [sys.executable, "-c", PARENT, str(Path(str(addon.__file__)).parent)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as parent:
+        assert parent.stdout is not None
+        process_id = int(parent.stdout.readline())
+        assert is_running(process_id)
+        parent.kill()
+        parent.wait()
+        end = time.monotonic() + 30
+        while is_running(process_id) and time.monotonic() < end:
+            time.sleep(0.02)
+        assert not is_running(process_id)
