@@ -54,3 +54,8 @@ def read_checkpoint(workspace: Path, fingerprint: str) -> tuple[Position, dict[s
             return position, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (FileNotFoundError, SafetensorError, KeyError, TypeError, ValueError):
         return None
+
+
+def discard_checkpoint(workspace: Path) -> None:
+    """Remove the workspace's checkpoint, where there is one."""
+    (workspace / _FILE).unlink(missing_ok=True)
