@@ -33,6 +33,7 @@ from dreamsmith.job import Job
 from dreamsmith.presets import settings_for
 from dreamsmith.priors import check_prompt, load_prior
 from dreamsmith.request import GenerationRequest
+from dreamsmith.stage import DistillationStage
 from dreamsmith.surface.stage import SurfaceStage
 from dreamsmith.texture.bake import png_bytes
 from dreamsmith.texture.finish import finish_asset, preview_placement
@@ -74,6 +75,21 @@ def generate(
     request = request.validated()
     check_prompt(request)
     return _Run(request, workspace, stop).events()
+
+
+_STAGE_CLASSES: dict[Stage, Callable[[Job], DistillationStage]] = {
+    "field": FieldStage,
+    "surface": SurfaceStage,
+    "texture": TextureStage,
+}
+
+
+def _next_stage(stage: DistillationStage) -> DistillationStage:
+    if isinstance(stage, FieldStage):
+        return SurfaceStage.after(stage)
+    if isinstance(stage, SurfaceStage):
+        return TextureStage.after(stage)
+    raise ValueError(f"no stage follows {stage.name}")
 
 
 def _png(image: Tensor) -> bytes:
@@ -143,7 +159,7 @@ class _Run:
                         yield PreviewMesh(stage.name, stage.step, placed)
             if isinstance(stage, TextureStage):
                 break
-            stage = (SurfaceStage if isinstance(stage, FieldStage) else TextureStage).after(stage)
+            stage = _next_stage(stage)
             yield self._checkpoint(stage)
         yield AssetReady(finish_asset(stage, self.request, self.settings, self._provenance(job)))
 
@@ -152,16 +168,8 @@ class _Run:
         prior = load_prior(self.request.prior, device, trainable=self.request.method == "vsd")
         return Job(self.request, self.settings, prior, device)
 
-    def _stage(
-        self, job: Job, position: Position, tensors: dict[str, Tensor]
-    ) -> FieldStage | SurfaceStage | TextureStage:
-        stage: FieldStage | SurfaceStage | TextureStage
-        if position.stage == "field":
-            stage = FieldStage(job)
-        elif position.stage == "surface":
-            stage = SurfaceStage(job)
-        else:
-            stage = TextureStage(job)
+    def _stage(self, job: Job, position: Position, tensors: dict[str, Tensor]) -> DistillationStage:
+        stage = _STAGE_CLASSES[position.stage](job)
         if tensors:
             stage.load_tensors(tensors)
             stage.step = position.step
@@ -170,7 +178,7 @@ class _Run:
     def _seconds(self) -> float:
         return self.worked + time.monotonic() - self.since
 
-    def _checkpoint(self, stage: FieldStage | SurfaceStage | TextureStage) -> CheckpointSaved:
+    def _checkpoint(self, stage: DistillationStage) -> CheckpointSaved:
         position = Position(self.fingerprint, stage.name, stage.step, self._seconds())
         path = write_checkpoint(self.workspace, position, stage.tensors())
         return CheckpointSaved(stage.name, stage.step, path)

@@ -3,11 +3,34 @@
 
 from __future__ import annotations
 
-import torch
+from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
+from dreamsmith.backgrounds import sample_backgrounds
+from dreamsmith.cameras import Cameras, sample_cameras, sample_light_directions
+from dreamsmith.lighting import sample_ambient
 from dreamsmith.presets import Settings
 from dreamsmith.priors.pixel import PixelPrior
 from dreamsmith.request import GenerationRequest
+
+
+@dataclass(frozen=True)
+class Views:
+    """From where, before what and in which light one step looks at the object.
+
+    Attributes:
+        cameras: B of them, on the CPU.
+        backgrounds: shape (B, 3, R, R), in [0, 1], R the prior's resolution.
+        lights: unit vectors towards a distant light, shape (B, 3).
+        ambient: share of the light that comes from everywhere, shape (B,).
+    """
+
+    cameras: Cameras
+    backgrounds: Tensor
+    lights: Tensor
+    ambient: Tensor
 
 
 class Job:
@@ -18,8 +41,6 @@ class Job:
         settings: its preset in numbers.
         prior: the diffusion model.
         device: where everything runs.
-        encoding: which implementation of the hash grid to take, or ``auto``.
-        rasterizer: which implementation of the rasteriser to take; None: the fastest.
         generator: the one source of chance; its state is part of every checkpoint.
     """
 
@@ -34,7 +55,16 @@ class Job:
         self.settings = settings
         self.prior = prior
         self.device = device
-        self.encoding = "auto"
-        self.rasterizer: str | None = None
         # On the CPU on every device: the same seed then draws the same numbers everywhere.
         self.generator = torch.Generator().manual_seed(request.seed)
+
+    def draw_views(self) -> Views:
+        """The views of one step."""
+        cameras = sample_cameras(self.request.cameras, self.settings.batch_size, self.generator)
+        count, resolution = len(cameras), self.prior.resolution
+        return Views(
+            cameras,
+            sample_backgrounds(count, resolution, self.generator).to(self.device),
+            sample_light_directions(cameras, self.generator).to(self.device),
+            sample_ambient(count, self.generator).to(self.device),
+        )

@@ -15,8 +15,8 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from transformers.utils import logging as transformers_logging
 
 from dreamsmith.errors import PriorNotFound
-from dreamsmith.priors.pixel import PixelPrior
 from dreamsmith.priors.locate import resolve
+from dreamsmith.priors.pixel import PixelPrior
 
 _FILES = ("*.json", "*.safetensors", "*.model", "*.txt")
 

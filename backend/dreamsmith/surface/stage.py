@@ -3,21 +3,19 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import torch
 from torch import Tensor
 
 from dreamsmith.asset.model import Mesh
-from dreamsmith.backgrounds import sample_backgrounds
-from dreamsmith.cameras import sample_cameras, sample_light_directions
-from dreamsmith.distillation.guidance import Guidance
 from dreamsmith.errors import GenerationFailed
 from dreamsmith.events import Stage
 from dreamsmith.field.radiance import FieldConfig, RadianceField
 from dreamsmith.field.stage import FieldStage
-from dreamsmith.job import Job
+from dreamsmith.job import Job, Views
 from dreamsmith.kernels.rasterize import select_rasterizer
-from dreamsmith.lighting import sample_ambient
-from dreamsmith.state import load_state, pack_state, with_prefix
+from dreamsmith.stage import DistillationStage, Pictures
 from dreamsmith.surface.model import TetrahedralSurface
 from dreamsmith.surface.picture import surface_picture
 from dreamsmith.surface.preview import colored_mesh
@@ -33,38 +31,80 @@ _LAPLACIAN = 4000.0
 _SIGN_CHANGE = 20.0
 
 
-class SurfaceStage:
+class MeshStage(DistillationStage):
+    """A stage that draws triangles, coloured by a field of which only the albedo is used.
+
+    Attributes:
+        field: the colour.
+    """
+
+    def __init__(self, job: Job, total_steps: int) -> None:
+        super().__init__(job, total_steps)
+        self.rasterizer = select_rasterizer(job.device)
+        self.field = RadianceField(FieldConfig(), torch.Generator(), device=job.device)
+        self.modules = {"field": self.field}
+
+    @abstractmethod
+    def triangle_mesh(self) -> tuple[Tensor, Tensor]:
+        """Vertices (V, 3), with gradients where they change, and triangles (F, 3)."""
+
+    def noise_progress(self) -> float:
+        """The end: the coarse shape is decided, so the high noise levels stay away."""
+        return 1.0
+
+    def color_parameters(self) -> list[torch.nn.Parameter]:
+        """What the colour depends on."""
+        return [*self.field.encoding.parameters(), *self.field.albedo_head.parameters()]
+
+    def shaded(self, views: Views, vertices: Tensor, triangles: Tensor) -> Tensor:
+        """Pictures of the mesh, shape (B, 3, R, R)."""
+        buffers = render_surface(
+            self.rasterizer, vertices, triangles, views.cameras, self.job.prior.resolution
+        )
+        return shade_surface(
+            self.rasterizer,
+            buffers,
+            self.field.albedo,
+            views.backgrounds,
+            views.lights,
+            views.ambient,
+        )
+
+    @torch.no_grad()
+    def picture(self) -> Tensor:
+        """The surface as seen now, shape (3, 128, 128)."""
+        return surface_picture(
+            self.rasterizer, *self.triangle_mesh(), self.field.albedo, self.job.request.cameras
+        )
+
+    @torch.no_grad()
+    def mesh(self) -> Mesh | None:
+        """The surface with vertex colours."""
+        return colored_mesh(*self.triangle_mesh(), self.field.albedo)
+
+
+class SurfaceStage(MeshStage):
     """Optimises signed distances, deformation and colour together.
 
     Attributes:
-        step: steps done.
-        total_steps: steps in all.
         surface: the shape.
-        field: the colour; its density is not used any more.
     """
 
     name: Stage = "surface"
 
     def __init__(self, job: Job) -> None:
-        self.job = job
-        self.step = 0
-        self.total_steps = job.settings.surface_steps
-        self.guidance = Guidance(job)
-        self.rasterizer = select_rasterizer(job.device, job.rasterizer)
-        self.field = RadianceField(
-            FieldConfig(), torch.Generator(), device=job.device, kernels=job.encoding
-        )
+        super().__init__(job, job.settings.surface_steps)
         grid = body_centred_grid(job.settings.grid_resolution, self.field.config.bound)
         self._use(TetrahedralSurface(grid, torch.ones(len(grid.vertices))))
 
     def _use(self, surface: TetrahedralSurface) -> None:
         self.surface = surface.to(self.job.device)
-        colors = [*self.field.encoding.parameters(), *self.field.albedo_head.parameters()]
+        self.modules["surface"] = self.surface
         self.optimizer = torch.optim.Adam(
             [
                 {"params": [self.surface.signed_distance], "lr": _DISTANCE_LEARNING_RATE},
                 {"params": [self.surface.deformation], "lr": _DEFORMATION_LEARNING_RATE},
-                {"params": colors, "lr": _COLOR_LEARNING_RATE},
+                {"params": self.color_parameters(), "lr": _COLOR_LEARNING_RATE},
             ],
             betas=(0.9, 0.99),
             eps=1e-15,
@@ -83,63 +123,26 @@ class SurfaceStage:
         stage.guidance.load_tensors(earlier.guidance.tensors())
         return stage
 
-    def advance(self) -> dict[str, float]:
-        """One step; returns numbers to show."""
-        job, generator = self.job, self.job.generator
-        vertices, triangles = self.surface.extract()
+    def triangle_mesh(self) -> tuple[Tensor, Tensor]:
+        """The surface as marching tetrahedra give it."""
+        return self.surface.extract()
+
+    def draw(self, views: Views) -> Pictures:
+        """Rasterised pictures, with regularisers of the surface.
+
+        Raises:
+            GenerationFailed: nothing is left of the surface.
+        """
+        vertices, triangles = self.triangle_mesh()
         if len(triangles) == 0:
             raise GenerationFailed(
                 "the surface shrank to nothing while it was refined: generate again with another "
                 "seed or with more steps"
             )
-        cameras = sample_cameras(job.request.cameras, job.settings.batch_size, generator)
-        resolution = job.prior.resolution
-        backgrounds = sample_backgrounds(len(cameras), resolution, generator).to(job.device)
-        lights = sample_light_directions(cameras, generator)
-        ambient = sample_ambient(len(cameras), generator).to(job.device)
-        buffers = render_surface(self.rasterizer, vertices, triangles, cameras, resolution)
-        images = shade_surface(
-            self.rasterizer, buffers, self.field.albedo, backgrounds, lights, ambient
-        )
-        loss = (
-            self.guidance.loss(images, cameras, 1.0)
-            + _NORMAL_CONSISTENCY * normal_consistency(vertices, triangles)
+        regularisation = (
+            _NORMAL_CONSISTENCY * normal_consistency(vertices, triangles)
             + _LAPLACIAN * laplacian(vertices, triangles)
             + _SIGN_CHANGE * sign_change(self.surface.signed_distance, self.surface.grid.edges)
         )
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        self.guidance.learn(images, cameras)
-        self.step += 1
-        return {"triangles": float(len(triangles))}
-
-    def picture(self) -> Tensor:
-        """The surface as seen now, shape (3, R, R)."""
-        vertices, triangles = self.surface.extract()
-        return surface_picture(
-            self.rasterizer, vertices, triangles, self.colors_at, self.job.request.cameras
-        )
-
-    def mesh(self) -> Mesh | None:
-        """The surface with vertex colours."""
-        vertices, triangles = self.surface.extract()
-        return colored_mesh(vertices, triangles, self.colors_at)
-
-    @torch.no_grad()
-    def colors_at(self, points: Tensor) -> Tensor:
-        """Albedo, shape (N, 3) to (N, 3), sRGB in [0, 1]."""
-        return self.field.albedo(points)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """The whole state but for the counters."""
-        return pack_state(
-            self.job.generator, self.optimizer, field=self.field, surface=self.surface
-        ) | {f"guidance.{name}": value for name, value in self.guidance.tensors().items()}
-
-    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Take back `tensors`."""
-        load_state(
-            tensors, self.job.generator, self.optimizer, field=self.field, surface=self.surface
-        )
-        self.guidance.load_tensors(with_prefix(tensors, "guidance."))
+        images = self.shaded(views, vertices, triangles)
+        return Pictures(images, regularisation, {"triangles": float(len(triangles))})

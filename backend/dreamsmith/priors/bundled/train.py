@@ -50,7 +50,7 @@ class Trainer:
                 "text_encoder": build_text_encoder(len(self.tokenizer)),
             }
         ).to(device)
-        self.networks["unet"].to(memory_format=torch.channels_last)
+        self.networks["unet"].to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averages = copy.deepcopy(self.networks).requires_grad_(False)
         # bfloat16 copy for the passes through the UNet: twice as fast where the processor knows it.
         self.working = copy.deepcopy(self.networks["unet"]).to(torch.bfloat16)

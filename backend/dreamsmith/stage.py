@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the three stages have in common: one step of score distillation, and their state."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dreamsmith.asset.model import Mesh
+from dreamsmith.distillation.guidance import Guidance
+from dreamsmith.events import Stage
+from dreamsmith.job import Job, Views
+from dreamsmith.state import load_state, pack_state, with_prefix
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What a stage shows its prior in one step.
+
+    Attributes:
+        images: shape (B, 3, R, R), in [0, 1], R the prior's resolution; with gradients.
+        regularisation: a scalar that is added to the loss.
+        metrics: numbers to show.
+    """
+
+    images: Tensor
+    regularisation: Tensor | float
+    metrics: dict[str, float]
+
+
+class DistillationStage(ABC):
+    """Something that is optimised until its pictures look like the prompt.
+
+    A subclass sets ``name``, ``optimizer`` and ``modules`` and says how to draw itself.
+
+    Attributes:
+        name: of the stage.
+        job: what all stages share.
+        step: steps done.
+        total_steps: steps in all.
+        guidance: the prior and the method.
+        optimizer: of everything that this stage changes.
+        modules: what a checkpoint must hold, by name.
+    """
+
+    name: Stage
+    optimizer: torch.optim.Optimizer
+    modules: dict[str, nn.Module]
+
+    def __init__(self, job: Job, total_steps: int) -> None:
+        self.job = job
+        self.step = 0
+        self.total_steps = total_steps
+        self.guidance = Guidance(job)
+
+    @abstractmethod
+    def draw(self, views: Views) -> Pictures:
+        """What ``views`` see now, with gradients to what is optimised."""
+
+    @abstractmethod
+    def noise_progress(self) -> float:
+        """How far the annealing of noise levels is, in [0, 1]."""
+
+    @abstractmethod
+    def picture(self) -> Tensor:
+        """A preview, shape (3, H, W), in [0, 1]."""
+
+    @abstractmethod
+    def mesh(self) -> Mesh | None:
+        """The shape so far with vertex colours; None while there is none."""
+
+    def advance(self) -> dict[str, float]:
+        """One step; returns numbers to show."""
+        views = self.job.draw_views()
+        pictures = self.draw(views)
+        loss = self.guidance.loss(pictures.images, views.cameras, self.noise_progress())
+        self.optimizer.zero_grad()
+        (loss + pictures.regularisation).backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.guidance.learn(pictures.images, views.cameras)
+        self.step += 1
+        return pictures.metrics
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The whole state but for the counters."""
+        state = pack_state(self.job.generator, self.optimizer, **self.modules)
+        return state | {f"guidance.{k}": v for k, v in self.guidance.tensors().items()}
+
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """Take back `tensors`."""
+        # The guidance first: VSD's has its own copy of the generator's state.
+        self.guidance.load_tensors(with_prefix(tensors, "guidance."))
+        load_state(tensors, self.job.generator, self.optimizer, **self.modules)
