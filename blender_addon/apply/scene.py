@@ -72,7 +72,10 @@ def finish(session: Session) -> bpy.types.Object:
 
 def remove_growing(jobs: Collection[str]) -> None:
     """Remove the growing meshes of jobs that have ended; undo can bring one back."""
-    for item in [o for o in bpy.data.objects if GROWING_KEY in o and o.get(JOB_KEY) in jobs]:
+    stale = [o for o in bpy.data.objects if GROWING_KEY in o and o.get(JOB_KEY) in jobs]
+    if not stale:
+        return
+    for item in stale:
         if item.data.is_editmode:
             _keep(item)
             continue
@@ -81,6 +84,9 @@ def remove_growing(jobs: Collection[str]) -> None:
         if not mesh.users:
             bpy.data.meshes.remove(mesh)
     _remove_unused_preview_material()
+    emptied = bpy.data.collections.get(COLLECTION_NAME)
+    if emptied is not None and not emptied.all_objects and not emptied.children:
+        bpy.data.collections.remove(emptied)
 
 
 def _keep(item: bpy.types.Object) -> None:

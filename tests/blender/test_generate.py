@@ -10,8 +10,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -107,11 +109,13 @@ def test_a_server_that_is_not_there_is_one_line_that_helps(pump: ModuleType) -> 
     assert len(str(caught.value).strip().splitlines()) == 1
 
 
-def test_something_else_at_the_address_is_one_line_that_helps(pump: ModuleType) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = f"127.0.0.1:{listener.getsockname()[1]}"
+def test_a_web_server_at_the_address_is_one_line_that_helps(pump: ModuleType) -> None:
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as web:
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        address = f"127.0.0.1:{web.server_port}"
         with pytest.raises(RuntimeError, match=address) as caught:
             bpy.ops.dreamsmith.generate(prompt="a red mug", server=address)
+        web.shutdown()
     assert len(str(caught.value).strip().splitlines()) == 1
 
 

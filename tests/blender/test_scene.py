@@ -169,3 +169,4 @@ def test_ended_jobs_leave_no_growing_mesh_behind(scene: ModuleType) -> None:
     assert not bpy.data.objects
     assert not bpy.data.meshes
     assert not bpy.data.materials
+    assert not bpy.data.collections
