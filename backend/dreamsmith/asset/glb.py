@@ -110,7 +110,10 @@ def read_glb(source: Path | bytes) -> Asset:
     material = visual.material
     stream = io.BytesIO()
     material.baseColorTexture.convert("RGB").save(stream, "PNG")
-    extras = scene.graph.transforms.node_data.get(node, {}).get("metadata") or {}
+    extras: dict[str, Any] = {}
+    for (_, child), edge in scene.graph.transforms.edge_data.items():
+        if child == node:
+            extras = edge.get("metadata") or {}
     return Asset(
         name=str(name),
         mesh=Mesh(

@@ -75,7 +75,8 @@ def render_surface(
     mask = rasterizer.antialias(covered[..., None].to(vertices), rast, pos_clip, triangles)
     return SurfaceBuffers(
         covered=covered,
-        mask=mask.permute(0, 3, 1, 2),
+        # A pixel with edges on several sides can get more than it has room for.
+        mask=mask.permute(0, 3, 1, 2).clamp(0, 1),
         position=position.permute(0, 3, 1, 2),
         normal=normal.permute(0, 3, 1, 2),
         depth=depth[:, None],
