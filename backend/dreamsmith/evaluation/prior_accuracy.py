@@ -16,9 +16,11 @@ from typing import Annotated, Any
 import torch
 import typer
 from diffusers import DiffusionPipeline
+from diffusers.utils import logging as diffusers_logging
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from transformers.utils import logging as transformers_logging
 
 from dreamsmith.errors import DreamsmithError
 from dreamsmith.evaluation.classifier import (
@@ -82,6 +84,8 @@ def main(
         raise typer.BadParameter(error.message) from error
     if folder is None:
         raise typer.BadParameter(f"{prior!r} is no folder on this machine")
+    for library in (diffusers_logging, transformers_logging):
+        library.disable_progress_bar()
     pipeline = DiffusionPipeline.from_pretrained(
         folder, dtype=torch.float32, safety_checker=None, watermarker=None, local_files_only=True
     )
