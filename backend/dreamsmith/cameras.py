@@ -155,7 +155,7 @@ def orbit(ranges: CameraRanges, count: int, elevation_degrees: float | None = No
 
 
 def view_phrase(azimuth_degrees: float, elevation_degrees: float) -> str:
-    """The words a view-dependent prompt gets (DreamFusion section 3.2, METHODS section 3)."""
+    """The words a view-dependent prompt gets (DreamFusion section 3.2)."""
     if elevation_degrees > 60.0:
         return "overhead view"
     azimuth = abs((azimuth_degrees + 180.0) % 360.0 - 180.0)

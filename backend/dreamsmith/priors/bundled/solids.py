@@ -2,7 +2,7 @@
 """The props of the bundled prior as signed distance functions, fronts towards -Y, Z up.
 
 A solid is a short program over primitives. It is the truth that a generated asset is compared with
-(METHODS section 7, check 3), so each has the holes, legs and handles of its name.
+(`dreamsmith.evaluation.geometry`), so each has the holes, legs and handles of its name.
 """
 
 from __future__ import annotations

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import DDPMScheduler, IFPipeline, UNet2DConditionModel
+
+from dreamsmith.errors import PriorNotFound
+from dreamsmith.priors.bundled.model import (
+    build_pipeline,
+    build_scheduler,
+    build_text_encoder,
+    build_tokenizer,
+)
+from dreamsmith.priors.load import load
+from dreamsmith.priors.pixel import PixelPrior
+
+
+def tiny_pipeline(prediction_type: str) -> IFPipeline:
+    """A pipeline of the true classes in IF's layout, with random weights."""
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer()
+    unet = UNet2DConditionModel(
+        sample_size=16,
+        in_channels=3,
+        out_channels=6,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=128,
+        attention_head_dim=2,
+        norm_num_groups=4,
+    )
+    pipeline = build_pipeline(unet, build_text_encoder(len(tokenizer)), tokenizer)
+    pipeline.scheduler = DDPMScheduler.from_config(
+        build_scheduler().config, prediction_type=prediction_type, clip_sample=False
+    )
+    return pipeline
+
+
+@pytest.fixture(params=["epsilon", "v_prediction", "sample"])
+def saved(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[IFPipeline, Path]:
+    pipeline = tiny_pipeline(request.param)
+    pipeline.save_pretrained(tmp_path / "model")
+    return pipeline, tmp_path / "model"
+
+
+def loaded(folder: Path) -> PixelPrior:
+    # Full precision, so that the comparison with diffusers is exact.
+    return load(str(folder), torch.device("cpu"), trainable=True)
+
+
+def test_predicted_noise_agrees_with_the_familys_own_scheduler(
+    saved: tuple[IFPipeline, Path],
+) -> None:
+    pipeline, folder = saved
+    prior = loaded(folder)
+    x_t = torch.randn(1, 3, 16, 16)
+    t = torch.tensor([0.6])
+    timestep = prior.timestep(t)
+    embeddings, _ = pipeline.encode_prompt("a red mug", do_classifier_free_guidance=False)
+    with torch.no_grad():
+        output = pipeline.unet(x_t, timestep, embeddings).sample[:, :3]
+    x_0 = pipeline.scheduler.step(output, int(timestep), x_t).pred_original_sample
+    alpha, sigma = prior.alpha_sigma(t)
+    expected = (x_t - alpha * x_0) / sigma
+    with torch.no_grad():
+        found = prior.predict(x_t, t, prior.encode_text(["a red mug"]))
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_text_is_embedded_as_the_pipeline_does(saved: tuple[IFPipeline, Path]) -> None:
+    pipeline, folder = saved
+    expected, negative = pipeline.encode_prompt("a red mug")
+    found = loaded(folder).encode_text(["a red mug", ""])
+    assert torch.allclose(found[:1], expected, atol=1e-6)
+    assert torch.allclose(found[1:], negative, atol=1e-6)
+
+
+def test_noise_is_added_as_the_scheduler_does(saved: tuple[IFPipeline, Path]) -> None:
+    pipeline, folder = saved
+    prior = loaded(folder)
+    x, noise, t = torch.randn(4, 3, 16, 16), torch.randn(4, 3, 16, 16), torch.rand(4)
+    expected = pipeline.scheduler.add_noise(x, noise, prior.timestep(t))
+    assert torch.allclose(prior.add_noise(x, noise, t), expected, atol=1e-6)
+
+
+def test_noise_levels_reach_from_almost_clean_to_pure_noise() -> None:
+    prior = PixelPrior(tiny_pipeline("epsilon"), torch.device("cpu"), torch.float32)
+    alpha, sigma = prior.alpha_sigma(torch.tensor([0.0, 1.0]))
+    assert alpha[0] > 0.99 and sigma[0] < 0.1
+    assert alpha[1] < 0.01 and sigma[1] > 0.99
+
+
+def test_pictures_go_to_the_models_range_and_back() -> None:
+    prior = PixelPrior(tiny_pipeline("epsilon"), torch.device("cpu"), torch.float32)
+    images = torch.rand(2, 3, 16, 16)
+    x = prior.encode_image(images)
+    assert x.min() >= -1 and x.max() <= 1
+    assert torch.allclose(prior.decode_image(x), images, atol=1e-6)
+
+
+def test_the_bundled_prior_is_loaded_like_any_other() -> None:
+    prior = load("bundled", torch.device("cpu"), trainable=False)
+    assert prior.resolution == 64
+    embeddings = prior.encode_text(["a red mug", ""])
+    x_t = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        epsilon = prior.predict(x_t, torch.tensor([0.5, 1.0]), embeddings)
+    assert torch.isfinite(epsilon).all()
+    # Where there is nothing but noise, a trained model sees the noise.
+    cosine = torch.nn.functional.cosine_similarity(epsilon[1].flatten(), x_t[1].flatten(), 0)
+    assert cosine > 0.95
+
+
+def test_a_pipeline_of_another_family_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "FluxPipeline"}))
+    with pytest.raises(PriorNotFound, match="is a FluxPipeline"):
+        load(str(tmp_path), torch.device("cpu"), trainable=False)
+
+
+def test_weights_that_are_cut_short_are_refused_with_their_place(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    tiny_pipeline("epsilon").save_pretrained(tmp_path)
+    file = tmp_path / "unet" / "diffusion_pytorch_model.safetensors"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(PriorNotFound, match="cannot be read"):
+        load(str(tmp_path), torch.device("cpu"), trainable=False)
+
+
+def test_a_model_that_cannot_be_downloaded_says_what_to_do(monkeypatch: Any) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(PriorNotFound, match="give a folder that holds it"):
+        load("nobody/nothing-of-this-name", torch.device("cpu"), trainable=False)
