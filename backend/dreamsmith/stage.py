@@ -61,8 +61,8 @@ class DistillationStage(ABC):
         """What ``views`` see now, with gradients to what is optimised."""
 
     @abstractmethod
-    def noise_progress(self) -> float:
-        """How far the annealing of noise levels is, in [0, 1]."""
+    def noise_levels(self) -> tuple[float, float]:
+        """The interval in [0, 1] that this step draws its noise levels from."""
 
     @abstractmethod
     def picture(self) -> Tensor:
@@ -76,7 +76,7 @@ class DistillationStage(ABC):
         """One step; returns numbers to show."""
         views = self.job.draw_views()
         pictures = self.draw(views)
-        loss = self.guidance.loss(pictures.images, views.cameras, self.noise_progress())
+        loss = self.guidance.loss(pictures.images, views.cameras, self.noise_levels())
         self.optimizer.zero_grad()
         (loss + pictures.regularisation).backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()

@@ -10,7 +10,6 @@ from dreamsmith.cameras import Cameras, view_phrases
 from dreamsmith.distillation.estimators import csd, sds, ssd, vsd
 from dreamsmith.distillation.lora import ParticleScore
 from dreamsmith.distillation.loss import distillation_loss
-from dreamsmith.distillation.schedules import noise_range
 from dreamsmith.job import Job
 
 # Guidance scales for pixel-space priors: DreamFusion's IF and ProlificDreamer's settings.
@@ -37,17 +36,17 @@ class Guidance:
             ParticleScore(self._prior, job.generator) if request.method == "vsd" else None
         )
 
-    def loss(self, images: Tensor, cameras: Cameras, progress: float) -> Tensor:
+    def loss(self, images: Tensor, cameras: Cameras, noise_levels: tuple[float, float]) -> Tensor:
         """A scalar whose gradient with respect to the pictures is the method's update.
 
         Args:
             images: rendered pictures in [0, 1], shape (B, 3, R, R), R the prior's resolution.
             cameras: from where they were rendered, B of them.
-            progress: share of the steps done, in [0, 1]; anneals the noise levels.
+            noise_levels: the interval in [0, 1] to draw from.
         """
         x = self._prior.encode_image(images)
         count = len(x)
-        low, high = noise_range(self._method, progress)
+        low, high = noise_levels
         t = low + (high - low) * torch.rand(count, generator=self._generator)
         noise = torch.randn(x.shape, generator=self._generator).to(self._device)
         t = t.to(self._device)

@@ -3,7 +3,12 @@
 
 from __future__ import annotations
 
-# ProlificDreamer (section 5) switches after 5000 of 25000 steps; SSD shares its training.
+# DreamFusion, section 3.
+ALL_NOISE = (0.02, 0.98)
+# ProlificDreamer, section 5: what is left once the coarse shape is decided.
+LOW_NOISE = (0.02, 0.50)
+
+# ProlificDreamer switches after 5000 of 25000 steps; SSD shares its training.
 ANNEALED_METHODS = frozenset({"vsd", "ssd"})
 SWITCH = 0.2
 
@@ -11,11 +16,10 @@ SWITCH = 0.2
 def noise_range(method: str, progress: float) -> tuple[float, float]:
     """Interval of noise levels in [0, 1] to draw from uniformly.
 
-    [0.02, 0.98] as in DreamFusion; for VSD and SSD [0.02, 0.50] after a fifth of the steps.
+    `ALL_NOISE`; for VSD and SSD `LOW_NOISE` after a fifth of the steps.
 
     Args:
         method: "sds", "vsd", "csd" or "ssd".
         progress: share of the steps done, in [0, 1].
     """
-    annealed = method in ANNEALED_METHODS and progress >= SWITCH
-    return 0.02, (0.50 if annealed else 0.98)
+    return LOW_NOISE if method in ANNEALED_METHODS and progress >= SWITCH else ALL_NOISE

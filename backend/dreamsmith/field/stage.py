@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dreamsmith.asset.model import Mesh
 from dreamsmith.cameras import preview_camera
+from dreamsmith.distillation.schedules import noise_range
 from dreamsmith.errors import GenerationFailed
 from dreamsmith.events import Stage
 from dreamsmith.field.losses import opaqueness_loss, orientation_loss, sparsity_loss
@@ -54,9 +55,14 @@ class FieldStage(DistillationStage):
             self.field.parameters(), lr=_LEARNING_RATE, betas=(0.9, 0.99), eps=1e-15
         )
 
-    def noise_progress(self) -> float:
+    @property
+    def progress(self) -> float:
         """The share of the stage that is done."""
         return self.step / self.total_steps
+
+    def noise_levels(self) -> tuple[float, float]:
+        """By the method's own schedule."""
+        return noise_range(self.job.request.method, self.progress)
 
     def draw(self, views: Views) -> Pictures:
         """Volume rendering, with regularisers against haze and normals that look away."""
@@ -65,7 +71,7 @@ class FieldStage(DistillationStage):
         images, rendering, normals, away = self.render(views, self.job.generator)
         regularisation = (
             _SPARSITY * sparsity_loss(rendering.opacity)
-            + _OPAQUENESS * self.noise_progress() * opaqueness_loss(rendering.opacity)
+            + _OPAQUENESS * self.progress * opaqueness_loss(rendering.opacity)
             + _ORIENTATION * orientation_loss(rendering.opacity, normals, away)
         )
         metrics = {"opacity": float(rendering.opacity.detach().mean())}

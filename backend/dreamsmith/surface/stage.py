@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dreamsmith.asset.model import Mesh
+from dreamsmith.distillation.schedules import LOW_NOISE
 from dreamsmith.errors import GenerationFailed
 from dreamsmith.events import Stage
 from dreamsmith.field.radiance import FieldConfig, RadianceField
@@ -48,9 +49,9 @@ class MeshStage(DistillationStage):
     def triangle_mesh(self) -> tuple[Tensor, Tensor]:
         """Vertices (V, 3), with gradients where they change, and triangles (F, 3)."""
 
-    def noise_progress(self) -> float:
-        """The end: the coarse shape is decided, so the high noise levels stay away."""
-        return 1.0
+    def noise_levels(self) -> tuple[float, float]:
+        """Low ones: the coarse shape is decided (ProlificDreamer, section 5)."""
+        return LOW_NOISE
 
     def color_parameters(self) -> list[torch.nn.Parameter]:
         """What the colour depends on."""
