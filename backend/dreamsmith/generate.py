@@ -44,9 +44,9 @@ _CHECKPOINT_SECONDS = 5.0
 _PICTURE_SECONDS = 3.0
 _MESH_SECONDS = 8.0
 # What a step costs, in steps of the field stage; measured with `dreamsmith bench stages`.
-_STEP_COST = {"field": 1.0, "surface": 1.1, "texture": 0.9}
+_STEP_COST = {"field": 1.0, "surface": 0.8, "texture": 0.7}
 # The work after the last step (decimation, atlas, baking, pictures), in steps of the field stage.
-_FINISH_COST = 25.0
+_FINISH_COST = 12.0
 
 
 def generate(
