@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # The command `dreamsmith`, also where it is not installed as one.
 DREAMSMITH = "import sys; from dreamsmith.cli import main; sys.exit(main())"
-LISTENING = re.compile(r"listening.*?\b([\w.\-]+|\[[0-9a-f:]+\]):(\d+)", re.IGNORECASE)
+LISTENING = re.compile(r"^listening on (\S+:\d+)$")
 START_TIMEOUT_SECONDS = 180.0
 STOP_TIMEOUT_SECONDS = 30.0
 
@@ -119,9 +119,9 @@ class Server:
         # To the end: a pipe that nobody reads would stop the server.
         for line in self._process.stdout or ():
             self._lines.append(line)
-            found = LISTENING.search(line)
+            found = LISTENING.match(line.strip())
             if found and not self.address:
-                self.address = f"{found[1]}:{found[2]}"
+                self.address = found[1]
                 self._listening.set()
         self._listening.set()
 
