@@ -29,7 +29,7 @@ def main() -> int:
     parser.add_argument("--preset", default="draft")
     parser.add_argument("--steps", type=int, default=0, help="0: the preset's")
     parser.add_argument("--stem", type=Path, required=True, help="results are STEM.blend, STEM.png")
-    parser.add_argument("--samples", type=int, default=32, help="Cycles samples per pixel")
+    parser.add_argument("--samples", type=int, default=24, help="Cycles samples per pixel")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="dreamsmith-demo-") as profile:
         # Before the import: Blender reads it once.
@@ -124,7 +124,7 @@ def studio(item: object) -> None:
 
 
 def render(path: Path, samples: int) -> None:
-    """Render the scene with Cycles into a PNG file, 768 x 768."""
+    """Render the scene with Cycles into a PNG file, 640 x 640."""
     import _cycles
     import bpy
 
@@ -133,7 +133,7 @@ def render(path: Path, samples: int) -> None:
     scene.cycles.device = "CPU"
     scene.cycles.samples = samples
     scene.cycles.use_denoising = bool(_cycles.with_openimagedenoise)
-    scene.render.resolution_x = scene.render.resolution_y = 768
+    scene.render.resolution_x = scene.render.resolution_y = 640
     scene.render.image_settings.file_format = "PNG"
     scene.view_settings.view_transform = "Standard"
     scene.render.filepath = str(path)
