@@ -36,7 +36,6 @@ _UsageError: Final[Any] = typer.BadParameter.__mro__[2]
 app = typer.Typer(
     help="A prompt becomes a textured mesh.",
     add_completion=False,
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -403,7 +402,7 @@ def run(arguments: list[str]) -> int:
         code = app(args=arguments, prog_name="dreamsmith", standalone_mode=False)
     except _UsageError as error:
         message = " ".join(error.format_message().split())
-        return _fail(message or "say what to do: `dreamsmith --help` lists the commands", 2)
+        return _fail(f"{message} (`dreamsmith --help` lists what there is)", 2)
     except DreamsmithError as error:
         return _fail(error.message, error.exit_code)
     except (KeyboardInterrupt, typer.Abort):

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real server in a process of its own, for tests; and requests that are done in seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from dreamsmith.client import Client
+from dreamsmith.request import GenerationRequest
+
+LIMIT_SECONDS = 240.0
+
+
+def small_request(steps: int = 2, seed: int = 0) -> GenerationRequest:
+    """Everything that a generation does, little of each."""
+    return GenerationRequest(
+        "a red mug", preset="draft", steps=steps, seed=seed, face_budget=500, texture_size=64
+    )
+
+
+def wait_until(holds: Callable[[], bool], what: str) -> None:
+    """Poll until a condition holds."""
+    end = time.monotonic() + LIMIT_SECONDS
+    while not holds():
+        assert time.monotonic() < end, f"not in time: {what}"
+        time.sleep(0.05)
+
+
+class ServerProcess:
+    """``dreamsmith serve`` on a free port."""
+
+    def __init__(self, data_dir: Path, port: int = 0) -> None:
+        self.data_dir = data_dir
+        command = [sys.executable, "-m", "dreamsmith", "serve", "--json", "--port", str(port)]
+        self._errors = (data_dir.parent / f"{data_dir.name}.stderr").open("a+")
+        self._process = subprocess.Popen(
+            [*command, "--data-dir", str(data_dir)], stdout=subprocess.PIPE, stderr=self._errors
+        )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, "the server did not start"
+        self.port = int(json.loads(line)["port"])
+        self.address = f"127.0.0.1:{self.port}"
+
+    def client(self) -> Client:
+        return Client(self.address, timeout_seconds=60, reconnect_seconds=60)
+
+    def workers(self) -> list[int]:
+        """Process ids of its workers."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (folder / "cmdline").read_bytes().decode().split("\0")
+            except OSError:
+                continue
+            if f"--server-pid={self._process.pid}" in words:
+                found.append(int(folder.name))
+        return found
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def interrupt(self) -> int:
+        """Ctrl-C; returns the exit code."""
+        self._process.send_signal(signal.SIGINT)
+        return self._process.wait(60)
+
+    def close(self) -> None:
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(60)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        self._errors.close()
+
+
+def is_alive(process_id: int) -> bool:
+    """Whether a process runs; one that has ended and was not waited for does not."""
+    try:
+        status = Path(f"/proc/{process_id}/stat").read_text()
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
+
+
+def kill_at_checkpoint(client: Client, server: ServerProcess, job: str) -> int:
+    """Kill the worker of a job as soon as there is a checkpoint; returns its process id."""
+    path = server.data_dir / job / "workspace" / "checkpoint.safetensors"
+    wait_until(path.exists, "a checkpoint")
+    (worker,) = server.workers()
+    os.kill(worker, signal.SIGKILL)
+    return worker
