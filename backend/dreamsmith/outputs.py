@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,8 +72,11 @@ class Outputs:
 def _check_writable(file: Path) -> None:
     if file.is_dir():
         raise InvalidRequest("output", f"cannot write {str(file)!r}: it is a folder")
-    if not os.access(file.absolute().parent, os.W_OK | os.X_OK):
+    try:
+        # By trying: permissions alone say nothing of disks that are full or can only be read.
+        with tempfile.TemporaryFile(dir=file.absolute().parent):
+            pass
+    except OSError as error:
         raise InvalidRequest(
-            "output",
-            f"cannot write {str(file)!r}: you may not write to its folder; give another",
-        )
+            "output", f"cannot write {str(file)!r}: {error.strerror}; give another folder"
+        ) from None
