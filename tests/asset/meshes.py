@@ -11,7 +11,7 @@ from dreamsmith.asset.model import Mesh
 from dreamsmith.surface.marching import marching_tetrahedra
 from dreamsmith.surface.tetrahedra import body_centred_grid
 
-__all__ = ["joined", "mesh_of", "moved", "sphere", "torus"]
+__all__ = ["Solid", "joined", "mesh_of", "moved", "sphere", "torus"]
 
 
 def mesh_of(solid: Solid, cells: int = 20) -> Mesh:

@@ -3,8 +3,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
-from asset.meshes import joined, mesh_of, moved, sphere, torus
+from asset.meshes import Solid, joined, mesh_of, moved, sphere, torus
 from dreamsmith.asset.mesh import check_mesh, decimate, keep_large_components, normalise, smooth
 from dreamsmith.asset.model import Mesh
 from dreamsmith.errors import GenerationFailed
@@ -93,12 +94,44 @@ def test_decimation_keeps_to_the_budget_closed_and_with_its_handle(budget: int) 
     assert report.volume == pytest.approx(torus().volume, rel=0.05)
 
 
-def test_decimation_keeps_more_faces_rather_than_lose_the_handle() -> None:
-    mesh = mesh_of(torus(0.6, 0.12), 24)
-    result = decimate(mesh, 6)
+def test_decimation_keeps_the_handle_even_if_that_takes_more_faces() -> None:
+    result = decimate(mesh_of(torus(0.6, 0.12), 24), 6)
     report = check_mesh(result)
-    assert (report.closed, report.genus) == (True, 1)
-    assert 6 < len(result.triangles) <= len(mesh.triangles)
+    assert (report.closed, report.outward, report.genus) == (True, True, 1)
+    assert 6 < len(result.triangles) < 200
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_decimation_of_a_noisy_surface_full_of_handles_stays_closed(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+
+    def noisy(points: torch.Tensor) -> torch.Tensor:
+        noise = torch.randn(len(points), generator=generator)
+        return sphere().distance(points) + 0.08 * noise + 5 * (points.abs() > 0.95).any(-1)
+
+    mesh = keep_large_components(mesh_of(Solid(noisy, 0.0, 0.0, 0), 16))
+    before = check_mesh(mesh)
+    assert before.genus is not None
+    assert before.genus > 5
+    result = decimate(mesh, len(mesh.triangles) // 3)
+    after = check_mesh(result)
+    assert len(result.triangles) <= len(mesh.triangles) // 3
+    assert (after.closed, after.outward, after.genus) == (True, True, before.genus)
+    assert after.components == before.components
+    assert after.degenerate == 0
+
+
+def test_decimation_keeps_to_the_surface() -> None:
+    result = decimate(mesh_of(sphere(), 24), 600)
+    radii = np.linalg.norm(result.positions, axis=1)
+    assert np.abs(radii - 0.7).max() < 0.02
+    assert check_mesh(result).area == pytest.approx(sphere().area, rel=0.01)
+
+
+def test_an_open_mesh_is_not_decimated() -> None:
+    mesh = mesh_of(sphere(), 10)
+    with pytest.raises(ValueError, match="closed"):
+        decimate(Mesh(mesh.positions, mesh.triangles[1:]), 100)
 
 
 def test_normalised_mesh_stands_on_the_floor_at_its_height_and_keeps_its_front() -> None:
