@@ -78,7 +78,7 @@ class DistillationStage(ABC):
         pictures = self.draw(views)
         loss = self.guidance.loss(pictures.images, views.cameras, self.noise_levels())
         self.optimizer.zero_grad()
-        (loss + pictures.regularisation).backward()  # type: ignore[no-untyped-call]
+        (loss + pictures.regularisation).backward()
         self.optimizer.step()
         self.guidance.learn(pictures.images, views.cameras)
         self.step += 1

@@ -34,7 +34,7 @@ class _FixedMesh(nn.Module):
         # Another size than the empty mesh that a stage begins with is no mistake.
         for name in ("vertices", "triangles"):
             setattr(self, name, torch.empty_like(state_dict[prefix + name]))
-        super()._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore[arg-type]
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 class TextureStage(MeshStage):
