@@ -69,8 +69,8 @@ def checks(backend: str, blender: str) -> list[Check]:
         Check("format", [backend, "-m", "ruff", "format", "--check", "."], 120),
         Check("types", [backend, "-m", "mypy"], 600),
         Check("backend", [backend, *backend_tests], 1200, is_test_run=True),
-        Check("Blender", [blender, "-m", "pytest", "tests/blender"], 600, is_test_run=True),
-        Check("Blender window", [backend, "-m", "pytest", "tests/gui"], 600, is_test_run=True),
+        Check("Blender", [blender, "-m", "pytest", "tests/blender"], 900, is_test_run=True),
+        Check("Blender window", [backend, "-m", "pytest", "tests/gui"], 900, is_test_run=True),
     ]
 
 
