@@ -18,17 +18,25 @@ TRUNCATION_EDGES = 4.0
 class TetrahedralSurface(nn.Module):
     """A closed surface inside a cube (DMTet, Shen et al. 2021, section 3.1).
 
+    The grid is not part of the state, since it is made in code.
+
     Attributes:
-        grid: the tetrahedral grid; not part of the state, since it is made in code.
         signed_distance: parameter, shape (N,), world units, negative inside.
         deformation: parameter, shape (N, 3); its tanh times half an edge moves the vertices.
     """
 
+    _vertices: Tensor
+    _tetrahedra: Tensor
+    _edges: Tensor
+    _boundary: Tensor
+
     def __init__(self, grid: TetrahedralGrid, signed_distance: Tensor) -> None:
         super().__init__()
-        self.grid = grid
+        self._edge_length = grid.edge_length
+        # Buffers, so that they move to a device with the parameters.
         self.register_buffer("_vertices", grid.vertices, persistent=False)
         self.register_buffer("_tetrahedra", grid.tetrahedra, persistent=False)
+        self.register_buffer("_edges", grid.edges, persistent=False)
         self.register_buffer("_boundary", grid.boundary, persistent=False)
         self.signed_distance = nn.Parameter(signed_distance.to(grid.vertices.dtype).clone())
         self.deformation = nn.Parameter(torch.zeros_like(grid.vertices))
@@ -44,19 +52,25 @@ class TetrahedralSurface(nn.Module):
         """
         # Densities jump from nothing to hundreds; this ratio is even in the logarithm, so that the
         # level falls where it should between two vertices rather than beside the outer one.
+        densities = densities.detach().to(grid.vertices)
         ratio = (threshold - densities) / (threshold + densities).clamp_min(1e-12)
         return cls(grid, signed_distances(grid, ratio))
 
+    @property
+    def grid(self) -> TetrahedralGrid:
+        """The tetrahedral grid, on the device of the parameters, not deformed."""
+        return TetrahedralGrid(
+            self._vertices, self._tetrahedra, self._edges, self._boundary, self._edge_length
+        )
+
     def deformed_vertices(self) -> Tensor:
         """The grid's vertices where they are now, shape (N, 3)."""
-        vertices: Tensor = self._vertices  # type: ignore[assignment]
-        return vertices + torch.tanh(self.deformation) * (self.grid.edge_length / 2)
+        return self._vertices + torch.tanh(self.deformation) * (self._edge_length / 2)
 
     def bounded_signed_distance(self) -> Tensor:
         """Signed distances with the hull forced outside, shape (N,)."""
         distance = self.signed_distance
-        boundary: Tensor = self._boundary  # type: ignore[assignment]
-        return torch.where(boundary, distance.abs().clamp_min(1e-4), distance)
+        return torch.where(self._boundary, distance.abs().clamp_min(1e-4), distance)
 
     def extract(self) -> tuple[Tensor, Tensor]:
         """The surface as a closed mesh, with gradients to both parameters.
@@ -65,9 +79,8 @@ class TetrahedralSurface(nn.Module):
             vertices, shape (V, 3), and triangles, int64, shape (F, 3), counter-clockwise seen from
             outside; both empty when nothing is inside.
         """
-        tetrahedra: Tensor = self._tetrahedra  # type: ignore[assignment]
         return marching_tetrahedra(
-            self.deformed_vertices(), self.bounded_signed_distance(), tetrahedra
+            self.deformed_vertices(), self.bounded_signed_distance(), self._tetrahedra
         )
 
 
