@@ -28,7 +28,7 @@ def script() -> driver.Script:
     pump = importlib.import_module(f"{MODULE}.pump")
     mouse = driver.Mouse()
     settings = bpy.context.scene.dreamsmith
-    settings.steps = 12
+    settings.steps = 4
     bpy.ops.object.select_all(action="SELECT")
     bpy.ops.object.delete()
     bpy.ops.ed.undo_push(message="Empty scene")

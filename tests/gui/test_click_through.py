@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -32,8 +31,7 @@ def chroot() -> Path:
     """The folder with Blender; built once for each version of the script that builds it."""
     script = HERE / "make_chroot.sh"
     key = hashlib.sha256(script.read_bytes()).hexdigest()[:12]
-    given = os.environ.get("DREAMSMITH_CHROOT")
-    folder = Path(given) if given else ROOT / ".build" / f"blender-window-{key}"
+    folder = ROOT / ".build" / f"blender-window-{key}"
     answer = subprocess.run([script, folder], capture_output=True, text=True, check=False)
     if answer.returncode == CANNOT_BUILD:
         pytest.skip(answer.stderr.strip().splitlines()[-1].removeprefix("SKIP: "))
@@ -59,7 +57,7 @@ def blender(chroot: Path, *command: str, **variables: str) -> subprocess.Complet
     """Run a command inside; its environment is nothing of ours, and no mount is needed."""
     environment = {
         "HOME": "/root",
-        "PATH": "/usr/bin:/bin",
+        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
         "LANG": "C.UTF-8",
         "XDG_RUNTIME_DIR": "/tmp",
         "LIBGL_ALWAYS_SOFTWARE": "1",
