@@ -22,7 +22,6 @@ from typing import Annotated, Any, Final
 import platformdirs
 import typer
 
-from dreamsmith import __version__
 from dreamsmith.errors import Cancelled, DreamsmithError, GenerationFailed, InvalidRequest
 from dreamsmith.request import METHODS, PRESETS, CameraRanges, GenerationRequest, Interval
 
@@ -304,12 +303,6 @@ def doctor(
         return
     for name, finding in findings:
         print(f"{name:<14}{finding}")
-
-
-@app.command()
-def version() -> None:
-    """Print the version."""
-    print(__version__)
 
 
 def default_data_dir() -> Path:

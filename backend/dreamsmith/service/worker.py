@@ -35,6 +35,7 @@ class Pipe:
         self._commands = commands
         self._reports = reports
         self.stop = threading.Event()
+        self.has_begun = threading.Event()
 
     def read(self) -> tuple[Kind, Message]:
         """The server's next frame. Ends the process where the server is gone."""
@@ -61,6 +62,9 @@ class Pipe:
             kind, _ = self.read()
             if kind is Kind.STOP:
                 self.stop.set()
+                if not self.has_begun.is_set():
+                    # Still loading: nothing new to keep, and nobody who would look at the event.
+                    os._exit(0)
 
 
 def main() -> None:
@@ -102,7 +106,10 @@ def _attempt(spec: api.GenerationSpec, workspace: Path, artifacts: Path, pipe: P
     from dreamsmith.service.artifacts import write_artifacts
 
     request = convert.spec_to_request(spec)
-    for event in generate(request, workspace=workspace, stop=pipe.stop.is_set):
+    for number, event in enumerate(generate(request, workspace=workspace, stop=pipe.stop.is_set)):
+        # The first event says where the job is, before the model is loaded.
+        if number:
+            pipe.has_begun.set()
         match event:
             case Progress():
                 pipe.send(Kind.PROGRESS, convert.progress_to_message(event))
