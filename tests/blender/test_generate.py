@@ -71,7 +71,7 @@ def test_the_operator_makes_a_finished_object(
     grow = scene.grow
     monkeypatch.setattr(scene, "grow", lambda *given: (grow(*given), grown.append(len(made()))))
     answer = bpy.ops.dreamsmith.generate(
-        prompt="a blue cube", seed=5, steps=6, preset="draft", height=0.5, server=server
+        prompt="a blue cube", seed=5, steps=3, preset="draft", height=0.5, server=server
     )
     assert answer == {"FINISHED"}
     (item,) = made()
