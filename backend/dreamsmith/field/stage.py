@@ -28,9 +28,9 @@ _RAY_STEP = 1 / 24
 _NORMAL_EPSILON = 0.04
 # Rays that see less than this get no normal: theirs would be noise.
 _VISIBLE = 0.05
-_SPARSITY = 60.0
-_OPAQUENESS = 80.0
-_ORIENTATION = 100.0
+_SPARSITY = 10.0
+_OPAQUENESS = 20.0
+_ORIENTATION = 20.0
 _PREVIEW_CELLS = 28
 _PICTURE_RESOLUTION = 96
 _POINTS_AT_ONCE = 1 << 17

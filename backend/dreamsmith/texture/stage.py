@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dreamsmith.asset.mesh import decimate, keep_large_components
+from dreamsmith.asset.mesh import decimate, keep_large_components, smooth
 from dreamsmith.asset.model import Mesh
 from dreamsmith.events import Stage
 from dreamsmith.job import Job, Views
@@ -15,6 +15,8 @@ from dreamsmith.stage import Pictures
 from dreamsmith.surface.stage import MeshStage, SurfaceStage
 
 _LEARNING_RATE = 3e-3
+# Just enough to even out the steps that marching tetrahedra leave.
+_SMOOTHINGS = 4
 
 
 class _FixedMesh(nn.Module):
@@ -58,7 +60,7 @@ class TextureStage(MeshStage):
         stage.field.load_state_dict(earlier.field.state_dict())
         with torch.no_grad():
             vertices, triangles = earlier.triangle_mesh()
-        clean = keep_large_components(_to_mesh(vertices, triangles))
+        clean = smooth(keep_large_components(_to_mesh(vertices, triangles)), _SMOOTHINGS)
         clean = decimate(clean, job.settings.face_budget)
         stage._fixed.vertices = torch.from_numpy(clean.positions).to(job.device)
         stage._fixed.triangles = torch.from_numpy(clean.triangles.astype(np.int64)).to(job.device)
