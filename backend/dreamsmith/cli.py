@@ -7,6 +7,7 @@ Exit codes: 0 done, 2 bad input, 3 server not reachable, 4 job failed, 130 cance
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import shlex
@@ -23,6 +24,7 @@ import platformdirs
 import typer
 
 from dreamsmith.errors import Cancelled, DreamsmithError, GenerationFailed, InvalidRequest
+from dreamsmith.memory import keep_freed_memory
 from dreamsmith.request import METHODS, PRESETS, CameraRanges, GenerationRequest, Interval
 
 _UNEXPECTED: Final = 4
@@ -305,6 +307,30 @@ def doctor(
         print(f"{name:<14}{finding}")
 
 
+@app.command()
+def bench(
+    prompt: Annotated[str, typer.Argument(help="What to make meanwhile.")] = "a red mug",
+    preset: Preset = "draft",
+    method: Method = "ssd",
+    steps: Annotated[int, typer.Option(help="Steps of each stage.", min=1)] = 40,
+    as_json: Json = False,
+) -> None:
+    """Time the stages, and how much of each is the prior's own forward passes: their limit."""
+    from dreamsmith.evaluation.bench import bench_stages
+
+    request = GenerationRequest(prompt, preset=preset, method=method)
+    for speed in bench_stages(request, steps):
+        if as_json:
+            print(json.dumps(dataclasses.asdict(speed)), flush=True)
+            continue
+        print(
+            f"{speed.stage:<8} {speed.step_milliseconds:6.0f} ms a step, "
+            f"{speed.prior_share:4.0%} of it in the prior, "
+            f"{speed.relative_cost:.2f} of a step of the field",
+            flush=True,
+        )
+
+
 def default_data_dir() -> Path:
     """Where a server keeps its jobs unless it is told."""
     return Path(platformdirs.user_data_dir("dreamsmith", appauthor=False))
@@ -419,6 +445,7 @@ def _fail(message: str, exit_code: int) -> int:
 
 def main() -> None:
     """The program ``dreamsmith``."""
+    keep_freed_memory()
     # Libraries' own notices would stand between our lines.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -22,6 +22,11 @@ def resolve(name: str) -> Path | None:
             nor written like a model id.
     """
     if name == BUNDLED:
+        if not (BUNDLED_FOLDER / "model_index.json").is_file():
+            raise PriorNotFound(
+                "the bundled prior is missing from this installation: install the package again, "
+                "or make the prior with python -m dreamsmith.priors.bundled.train"
+            )
         return BUNDLED_FOLDER
     folder = Path(name)
     if (folder / "model_index.json").is_file():

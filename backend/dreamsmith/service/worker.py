@@ -19,6 +19,7 @@ from typing import BinaryIO
 from google.protobuf.message import Message
 
 from dreamsmith.errors import Cancelled, DreamsmithError
+from dreamsmith.memory import keep_freed_memory
 from dreamsmith.service import frames
 from dreamsmith.service.frames import Kind
 from dreamsmith.service.job import JobError
@@ -75,6 +76,7 @@ def main() -> None:
     parser.add_argument("--server-pid", type=int, required=True)
     arguments = parser.parse_args()
     _die_with(arguments.server_pid)
+    keep_freed_memory()
     reports = os.fdopen(os.dup(1), "wb")
     # Standard output is the pipe: what libraries print must not end up between the frames.
     os.dup2(2, 1)
