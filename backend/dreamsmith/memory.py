@@ -15,8 +15,8 @@ _LARGEST = 2**31 - 1
 def keep_freed_memory() -> None:
     """Tell glibc not to hand freed memory back to the kernel; elsewhere do nothing.
 
-    A step frees and asks again for hundreds of megabytes. By default each such block is mapped anew,
-    and the kernel clears its pages every time.
+    A step frees and asks again for hundreds of megabytes. By default each such block is mapped
+    anew, and the kernel clears its pages every time.
     """
     if sys.platform != "linux":
         return
