@@ -129,6 +129,13 @@ class Trainer:
         write_atomic(path, save(_unshared(tensors), metadata))
         write_atomic(path.with_suffix(".json"), json.dumps(metadata).encode())
 
+    def begin_with(self, folder: Path) -> None:
+        """Take the weights of a prior that `export` wrote, instead of random ones."""
+        for name, module in self.networks.items():
+            file = "diffusion_pytorch_model" if name == "unet" else "model"
+            module.load_state_dict(load_file(folder / name / f"{file}.safetensors"), strict=False)
+        self.averages.load_state_dict(self.networks.state_dict())
+
     def load(self, path: Path) -> None:
         """Go on from a checkpoint."""
         tensors = load_file(path)
@@ -160,6 +167,7 @@ def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def train(
     output: Annotated[Path, typer.Option(help="Folder for checkpoint, sheets and the result.")],
+    start: Annotated[Path | None, typer.Option(help="A prior to begin with.")] = None,
     steps: Annotated[int, typer.Option(help="Training steps in all.")] = 9000,
     coarse_steps: Annotated[int, typer.Option(help="Of these, first steps at 32x32.")] = 4500,
     batch_size: Annotated[int, typer.Option(help="Pictures a step.")] = 32,
@@ -168,7 +176,7 @@ def train(
     views: Annotated[int, typer.Option(help="Views rendered of each object.")] = 600,
     seed: Annotated[int, typer.Option(help="Seed of pictures, prompts and noise.")] = 0,
     save_minutes: Annotated[float, typer.Option(help="Between checkpoints.")] = 3.0,
-    sheet_minutes: Annotated[float, typer.Option(help="Between sample sheets.")] = 15.0,
+    sheet_minutes: Annotated[float, typer.Option(help="Between sample sheets; 0 for none.")] = 15.0,
 ) -> None:
     """Train the bundled prior from nothing, or go on from the checkpoint in OUTPUT."""
     output.mkdir(parents=True, exist_ok=True)
@@ -180,6 +188,8 @@ def train(
     if checkpoint.exists():
         trainer.load(checkpoint)
         console.print(f"going on from step {trainer.step} of {checkpoint}")
+    elif start is not None:
+        trainer.begin_with(start)
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -215,11 +225,13 @@ def train(
             if now - last_save > 60 * save_minutes or trainer.step == steps:
                 last_save = now
                 trainer.save(checkpoint)
-            if now - last_sheet > 60 * sheet_minutes or trainer.step == steps:
+            is_last = trainer.step == steps
+            if is_last or (sheet_minutes > 0 and now - last_sheet > 60 * sheet_minutes):
                 last_sheet = now
                 pipeline = export(trainer, output / "prior")
-                image = sample_sheet(pipeline, resolution, seed=0)
-                image.save(output / f"samples-{trainer.step:06d}.png")
+                if sheet_minutes > 0:
+                    image = sample_sheet(pipeline, resolution, seed=0)
+                    image.save(output / f"samples-{trainer.step:06d}.png")
 
 
 def export(trainer: Trainer, folder: Path) -> Any:
