@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dreamsmith.asset.model import Mesh
+from dreamsmith.determinism import deterministic
 from dreamsmith.distillation.guidance import Guidance
 from dreamsmith.events import Stage
 from dreamsmith.job import Job, Views
@@ -74,6 +75,10 @@ class DistillationStage(ABC):
 
     def advance(self) -> dict[str, float]:
         """One step; returns numbers to show."""
+        with deterministic(self.job.device):
+            return self._advance()
+
+    def _advance(self) -> dict[str, float]:
         views = self.job.draw_views()
         pictures = self.draw(views)
         loss = self.guidance.loss(pictures.images, views.cameras, self.noise_levels())
