@@ -14,11 +14,7 @@ def pack_state(
     tensors = {"generator": generator.get_state()}
     for name, module in modules.items():
         tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {
-            f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in state.items()
-        }
-    return tensors
+    return tensors | pack_optimizer(optimizer)
 
 
 def load_state(
@@ -31,6 +27,20 @@ def load_state(
     generator.set_state(tensors["generator"])
     for name, module in modules.items():
         module.load_state_dict(with_prefix(tensors, f"{name}."))
+    load_optimizer(tensors, optimizer)
+
+
+def pack_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What the optimiser remembers of each parameter, for `load_optimizer`."""
+    return {
+        f"optimizer.{index}.{key}": torch.as_tensor(value)
+        for index, state in optimizer.state_dict()["state"].items()
+        for key, value in state.items()
+    }
+
+
+def load_optimizer(tensors: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
+    """Take back what `pack_optimizer` gave; the optimiser's settings stay as they are."""
     state = optimizer.state_dict()
     loaded: dict[int, dict[str, Tensor]] = {}
     for name, value in with_prefix(tensors, "optimizer.").items():

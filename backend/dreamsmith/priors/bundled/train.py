@@ -8,7 +8,6 @@ Stopped at any time, the same command goes on from its checkpoint.
 from __future__ import annotations
 
 import copy
-import json
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +16,7 @@ import torch
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
@@ -32,6 +32,7 @@ from dreamsmith.priors.bundled.model import (
     build_unet,
 )
 from dreamsmith.priors.bundled.sheet import sample_sheet
+from dreamsmith.state import load_optimizer, pack_optimizer, with_prefix
 
 _WARM_UP_STEPS = 200
 _DROPPED_PROMPTS = 0.12
@@ -119,15 +120,13 @@ class Trainer:
             group["lr"] = self.learning_rate * min(warm, left)
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint: tensors to ``path``, counters beside it."""
+        """Write a checkpoint: tensors, and the counters in the file's header."""
         tensors = {f"networks.{k}": v for k, v in self.networks.state_dict().items()}
         tensors |= {f"averages.{k}": v for k, v in self.averages.state_dict().items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
+        tensors |= pack_optimizer(self.optimizer)
         tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         metadata = {"step": str(self.step), "trained_seconds": str(self.trained_seconds)}
         write_atomic(path, save(_unshared(tensors), metadata))
-        write_atomic(path.with_suffix(".json"), json.dumps(metadata).encode())
 
     def begin_with(self, folder: Path) -> None:
         """Take the weights of a prior that `export` wrote, instead of random ones."""
@@ -139,25 +138,16 @@ class Trainer:
     def load(self, path: Path) -> None:
         """Go on from a checkpoint."""
         tensors = load_file(path)
-        counters = json.loads(path.with_suffix(".json").read_text())
+        with safe_open(path, "pt") as file:
+            counters = file.metadata()
         self.step = int(counters["step"])
         self.trained_seconds = float(counters["trained_seconds"])
         for name, module in (("networks.", self.networks), ("averages.", self.averages)):
             # T5 ties the embedding of its encoder to the shared one; the file holds it once.
-            missing = module.load_state_dict(_with_prefix(tensors, name), strict=False)
+            missing = module.load_state_dict(with_prefix(tensors, name), strict=False)
             if set(missing.missing_keys) - {"text_encoder.encoder.embed_tokens.weight"}:
                 raise typer.BadParameter(f"{path} is no checkpoint of this training script")
-        state = self.optimizer.state_dict()
-        loaded: dict[int, dict[str, Tensor]] = {}
-        for name, value in _with_prefix(tensors, "optimizer.").items():
-            index, key = name.split(".", 1)
-            loaded.setdefault(int(index), {})[key] = value
-        state["state"] = loaded
-        self.optimizer.load_state_dict(state)
-
-
-def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        load_optimizer(tensors, self.optimizer)
 
 
 def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
