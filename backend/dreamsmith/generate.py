@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from dreamsmith import __version__
+from dreamsmith.asset.preview import png_bytes
 from dreamsmith.checkpoint import Position, read_checkpoint, write_checkpoint
 from dreamsmith.errors import Cancelled
 from dreamsmith.events import (
@@ -35,7 +36,6 @@ from dreamsmith.priors import check_prompt, load_prior
 from dreamsmith.request import GenerationRequest
 from dreamsmith.stage import DistillationStage
 from dreamsmith.surface.stage import SurfaceStage
-from dreamsmith.texture.bake import png_bytes
 from dreamsmith.texture.finish import finish_asset, preview_placement
 from dreamsmith.texture.stage import TextureStage
 

@@ -13,13 +13,13 @@ from asset.meshes import mesh_of, moved, torus
 from dreamsmith.asset.glb import glb_bytes, read_glb
 from dreamsmith.asset.mesh import check_mesh, normalise
 from dreamsmith.asset.model import Asset, Mesh
-from dreamsmith.asset.preview import albedo_pixels
+from dreamsmith.asset.preview import albedo_pixels, png_bytes
 from dreamsmith.cameras import Cameras
 from dreamsmith.errors import InvalidRequest
 from dreamsmith.kernels.rasterize import select_rasterizer
 from dreamsmith.surface.render import SurfaceBuffers, render_surface, shade_surface
 from dreamsmith.texture.atlas import unwrap
-from dreamsmith.texture.bake import bake, png_bytes
+from dreamsmith.texture.bake import bake
 
 
 def color_at(points: Tensor) -> Tensor:

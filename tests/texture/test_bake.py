@@ -11,9 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from dreamsmith.asset.model import Mesh
+from dreamsmith.asset.preview import png_bytes
 from dreamsmith.kernels.rasterize import select_rasterizer
 from dreamsmith.texture.atlas import unwrap
-from dreamsmith.texture.bake import bake, png_bytes
+from dreamsmith.texture.bake import bake
 
 SQUARE = Mesh(
     np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], np.float32),

@@ -70,9 +70,7 @@ def turntable_png(
     half = (views + 1) // 2
     pictures += [np.full_like(pictures[0], round(BACKGROUND * 255))] * (2 * half - views)
     rows = [np.concatenate(pictures[:half], axis=1), np.concatenate(pictures[half:], axis=1)]
-    stream = io.BytesIO()
-    Image.fromarray(np.concatenate(rows)).save(stream, "PNG")
-    return stream.getvalue()
+    return png_bytes(np.concatenate(rows))
 
 
 def animation_webp(
@@ -94,6 +92,13 @@ def animation_webp(
         quality=80,
         method=2,
     )
+    return stream.getvalue()
+
+
+def png_bytes(pixels: NDArray[np.uint8]) -> bytes:
+    """Encode an RGB picture of shape (H, W, 3) as PNG."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
     return stream.getvalue()
 
 

@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
@@ -69,10 +67,3 @@ def bake(
     nearest = distance_transform_edt(weight == 0, return_distances=False, return_indices=True)
     filled = mean[nearest[0], nearest[1]]
     return np.round(filled * 255).astype(np.uint8)
-
-
-def png_bytes(pixels: NDArray[np.uint8]) -> bytes:
-    """Encode an RGB picture of shape (H, W, 3) as PNG."""
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG")
-    return stream.getvalue()

@@ -7,11 +7,11 @@ import re
 
 from dreamsmith.asset.mesh import normalise
 from dreamsmith.asset.model import Asset, Mesh
-from dreamsmith.asset.preview import animation_webp, turntable_png
+from dreamsmith.asset.preview import animation_webp, png_bytes, turntable_png
 from dreamsmith.presets import Settings
 from dreamsmith.request import GenerationRequest
 from dreamsmith.texture.atlas import unwrap
-from dreamsmith.texture.bake import bake, png_bytes
+from dreamsmith.texture.bake import bake
 from dreamsmith.texture.stage import TextureStage
 
 
