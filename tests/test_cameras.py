@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 
 from dreamsmith.cameras import (
     Cameras,
-    orbit,
     sample_cameras,
     sample_light_directions,
     view_phrase,
@@ -71,13 +68,6 @@ def test_the_same_seed_draws_the_same_cameras() -> None:
         for _ in range(2)
     ]
     assert torch.equal(*draws)
-
-
-def test_an_orbit_over_a_whole_turn_repeats_no_view() -> None:
-    azimuths = orbit(CameraRanges(), 8).azimuth
-    assert len(azimuths) == 8
-    steps = azimuths.diff()
-    assert torch.allclose(steps, torch.full_like(steps, math.radians(45)))
 
 
 @pytest.mark.parametrize(

@@ -135,25 +135,6 @@ def sample_cameras(ranges: CameraRanges, count: int, generator: torch.Generator)
     )
 
 
-def orbit(ranges: CameraRanges, count: int, elevation_degrees: float | None = None) -> Cameras:
-    """``count`` cameras evenly over the azimuth range, at the middle of the other ranges."""
-    azimuths = ranges.azimuth_degrees
-    closed = azimuths.high - azimuths.low >= 360.0
-    azimuth = torch.linspace(azimuths.low, azimuths.high, count + 1 if closed else count)[:count]
-    if elevation_degrees is None:
-        elevation_degrees = (ranges.elevation_degrees.low + ranges.elevation_degrees.high) / 2
-
-    def middle(interval: Interval) -> float:
-        return (interval.low + interval.high) / 2
-
-    return Cameras.from_degrees(
-        azimuth,
-        torch.full((count,), elevation_degrees),
-        torch.full((count,), middle(ranges.distance)),
-        torch.full((count,), middle(ranges.fov_degrees)),
-    )
-
-
 def view_phrase(azimuth_degrees: float, elevation_degrees: float) -> str:
     """The words a view-dependent prompt gets (DreamFusion section 3.2)."""
     if elevation_degrees > 60.0:

@@ -338,7 +338,7 @@ def default_data_dir() -> Path:
 
 def _watch(client: Any, job: str, as_json: bool) -> None:
     from dreamsmith.console import reporter
-    from dreamsmith.service.job import Job, State
+    from dreamsmith.wire.job import Job, State
 
     last: Job | None = None
     with reporter(as_json) as shown:
@@ -354,7 +354,7 @@ def _watch(client: Any, job: str, as_json: bool) -> None:
 
 def _download(client: Any, job: str, outputs: Any, as_json: bool) -> None:
     from dreamsmith.console import reporter
-    from dreamsmith.service.artifacts import ANIMATION, MODEL, TURNTABLE
+    from dreamsmith.wire.job import ANIMATION, MODEL, TURNTABLE
 
     with reporter(as_json) as shown:
         client.download(job, TURNTABLE, outputs.turntable)

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from dreamsmith import events
-from dreamsmith.service.job import Artifact, Job
+from dreamsmith.wire.job import Artifact, Job
 
 _PLAIN_STEP = 0.05
 _Body = events.Event | Job | Artifact

@@ -26,8 +26,8 @@ from dreamsmith.errors import (
 )
 from dreamsmith.events import PreviewImage, PreviewMesh, Progress
 from dreamsmith.request import METHODS
-from dreamsmith.service.arrays import unpack_mesh
-from dreamsmith.service.job import Artifact, Job, State
+from dreamsmith.wire.arrays import unpack_mesh
+from dreamsmith.wire.job import Artifact, Job, State
 
 
 @dataclass(frozen=True)

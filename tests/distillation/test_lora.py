@@ -8,7 +8,7 @@ import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from safetensors.torch import load, save
 
-from dreamsmith.cameras import orbit
+from dreamsmith.cameras import sample_cameras
 from dreamsmith.distillation.lora import ParticleScore
 from dreamsmith.priors.pixel import PixelPrior
 from dreamsmith.request import CameraRanges
@@ -53,7 +53,8 @@ def inputs(count: int = 2) -> dict[str, torch.Tensor]:
 
 
 def cameras(count: int = 2) -> torch.Tensor:
-    return orbit(CameraRanges(), count).camera_to_world
+    generator = torch.Generator().manual_seed(6)
+    return sample_cameras(CameraRanges(), count, generator).camera_to_world
 
 
 def train(score: ParticleScore, steps: int) -> list[float]:

@@ -6,7 +6,6 @@ import math
 import torch
 
 from dreamsmith.field.losses import (
-    depth_variance_loss,
     opaqueness_loss,
     orientation_loss,
     sparsity_loss,
@@ -36,11 +35,3 @@ def test_orientation_punishes_only_normals_that_face_away() -> None:
     opacity = torch.tensor((1.0, 0.5), requires_grad=True)
     torch.testing.assert_close(orientation_loss(opacity, normals, directions), torch.tensor(0.25))
     assert not orientation_loss(opacity, normals, directions).requires_grad
-
-
-def test_depth_variance_is_that_of_the_weights() -> None:
-    weights = torch.tensor((0.5, 0.5, 1.0))
-    distances = torch.tensor((1.0, 2.0, 3.0))
-    rays = torch.tensor((0, 0, 1))
-    loss = depth_variance_loss(weights, distances, rays, torch.tensor((1.5, 3.0)))
-    torch.testing.assert_close(loss, torch.tensor(0.125))

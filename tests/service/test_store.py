@@ -9,12 +9,12 @@ import pytest
 from dreamsmith.errors import JobNotFound, QueueFull, RequestIdReused, ServerNotStarted
 from dreamsmith.events import Progress
 from dreamsmith.request import CameraRanges, GenerationRequest, Interval
-from dreamsmith.service.arrays import ArrayLayout
 from dreamsmith.service.folders import FolderLock
-from dreamsmith.service.job import Artifact, State
 from dreamsmith.service.store import Store
 from dreamsmith.service.transition import Cancel, Report, Start, Succeed
 from dreamsmith.v1 import generation_pb2 as api
+from dreamsmith.wire.arrays import ArrayLayout
+from dreamsmith.wire.job import Artifact, State
 
 REQUEST = GenerationRequest(
     "a red mug", steps=7, seed=3, cameras=CameraRanges(azimuth_degrees=Interval(-90.0, 90.0))

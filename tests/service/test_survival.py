@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dreamsmith.events import Progress
-from dreamsmith.service.job import Job, State
+from dreamsmith.wire.job import Job, State
 from service.server_process import (
     ServerProcess,
     is_alive,

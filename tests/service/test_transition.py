@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from dreamsmith.errors import AttemptSuperseded
 from dreamsmith.events import Progress
 from dreamsmith.request import GenerationRequest
-from dreamsmith.service.job import Artifact, Event, Job, JobError, State
 from dreamsmith.service.transition import (
     MAXIMUM_LOST_ATTEMPTS,
     Cancel,
@@ -25,6 +24,7 @@ from dreamsmith.service.transition import (
     create,
     transition,
 )
+from dreamsmith.wire.job import Artifact, Event, Job, JobError, State
 
 ERROR = JobError("WORKER_CRASHED", "it died")
 ARTIFACT = Artifact("model.glb", "model/gltf-binary", 3, bytes(32))

@@ -55,11 +55,6 @@ class Similarity:
         moved = self.scale * points.astype(np.float64) + np.array(self.offset)
         return moved.astype(np.float32)
 
-    def inverse(self) -> Similarity:
-        """The way back."""
-        x, y, z = (-value / self.scale for value in self.offset)
-        return Similarity(1 / self.scale, (x, y, z))
-
 
 def check_mesh(mesh: Mesh) -> MeshReport:
     """Measure a mesh, in float64."""

@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dreamsmith.request import GenerationRequest
-from dreamsmith.service import convert
 from dreamsmith.v1 import generation_pb2 as api
+from dreamsmith.wire import convert
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,11 +25,11 @@ from dreamsmith.errors import (
 )
 from dreamsmith.events import PreviewImage, PreviewMesh, Progress
 from dreamsmith.request import GenerationRequest
-from dreamsmith.service import convert
-from dreamsmith.service.job import Artifact, Job
-from dreamsmith.service.status import call_to_error
 from dreamsmith.v1 import generation_pb2 as api
 from dreamsmith.v1 import generation_pb2_grpc as api_grpc
+from dreamsmith.wire import convert
+from dreamsmith.wire.job import Artifact, Job
+from dreamsmith.wire.status import call_to_error
 
 DEFAULT_SERVER: Final = "127.0.0.1:50051"
 _FIRST_BACKOFF_SECONDS: Final = 0.2

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from dreamsmith.errors import InvalidRequest, TransferFailed
-from dreamsmith.service.job import Artifact
+from dreamsmith.wire.job import Artifact
 
 
 class PartialFile:

@@ -28,18 +28,3 @@ def orientation_loss(opacity: Tensor, normals: Tensor, directions: Tensor) -> Te
     """
     away = (normals * directions).sum(-1).clamp(min=0).square()
     return (opacity.detach() * away).mean()
-
-
-def depth_variance_loss(
-    weights: Tensor, distances: Tensor, ray_indices: Tensor, depth: Tensor
-) -> Tensor:
-    """Mean over rays of the spread of what they see (z-variance of HiFA, section 3.3): thin walls.
-
-    Args:
-        weights: of the samples, shape (S,).
-        distances: of the samples, shape (S,).
-        ray_indices: the ray of each sample, shape (S,).
-        depth: mean distance of each ray, shape (R,).
-    """
-    spread = weights * (distances - depth[ray_indices]).square()
-    return spread.sum() / max(len(depth), 1)

@@ -59,10 +59,6 @@ class PixelPrior:
         """Map pictures in [0, 1], shape (B, 3, R, R), to the model's range; differentiable."""
         return 2 * images - 1
 
-    def decode_image(self, x: Tensor) -> Tensor:
-        """The inverse of `encode_image`, cut to [0, 1]."""
-        return ((x + 1) / 2).clamp(0, 1)
-
     def timestep(self, t: Tensor) -> Tensor:
         """The model's own timestep of noise levels in [0, 1], shape (B,)."""
         last = len(self._alphas_cumprod) - 1

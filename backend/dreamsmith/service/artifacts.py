@@ -7,19 +7,19 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 from dreamsmith.asset.model import Asset
 from dreamsmith.files import write_atomic
-from dreamsmith.service.arrays import ArrayLayout, pack_mesh
-from dreamsmith.service.job import Artifact
-
-MODEL: Final = "model.glb"
-MESH: Final = "mesh"
-ALBEDO: Final = "albedo.png"
-TURNTABLE: Final = "turntable.png"
-ANIMATION: Final = "animation.webp"
-PROVENANCE: Final = "provenance.json"
+from dreamsmith.wire.arrays import ArrayLayout, pack_mesh
+from dreamsmith.wire.job import (
+    ALBEDO,
+    ANIMATION,
+    MESH,
+    MODEL,
+    PROVENANCE,
+    TURNTABLE,
+    Artifact,
+)
 
 
 def write_artifacts(asset: Asset, folder: Path) -> Iterator[Artifact]:

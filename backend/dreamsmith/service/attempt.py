@@ -14,8 +14,8 @@ from google.protobuf.message import Message
 
 from dreamsmith.service import frames
 from dreamsmith.service.frames import Kind
-from dreamsmith.service.job import JobError
 from dreamsmith.v1 import generation_pb2 as api
+from dreamsmith.wire.job import JobError
 
 TERMINATE_GRACE_SECONDS = 1.0
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from dreamsmith.request import GenerationRequest
-from dreamsmith.service.job import Job
 from dreamsmith.service.store import Store
 from dreamsmith.service.transition import Command
 from dreamsmith.v1 import generation_pb2 as api
+from dreamsmith.wire.job import Job
 
 MAXIMUM_ACTIVE_JOBS = 64
 

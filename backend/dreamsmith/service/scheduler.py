@@ -8,12 +8,10 @@ import contextlib
 import time
 
 from dreamsmith.errors import AttemptSuperseded
-from dreamsmith.service import convert
 from dreamsmith.service.attempt import Attempt, crash_error
 from dreamsmith.service.board import Board
 from dreamsmith.service.folders import DataFolder
 from dreamsmith.service.frames import BadFrame
-from dreamsmith.service.job import Artifact, Job, JobError, State
 from dreamsmith.service.transition import (
     Cancel,
     Command,
@@ -26,6 +24,8 @@ from dreamsmith.service.transition import (
     Succeed,
 )
 from dreamsmith.v1 import generation_pb2 as api
+from dreamsmith.wire import convert
+from dreamsmith.wire.job import Artifact, Job, JobError, State
 
 CANCEL_GRACE_SECONDS = 5.0
 DRAIN_GRACE_SECONDS = 15.0

@@ -25,14 +25,14 @@ from dreamsmith.request import (
     PRESETS,
     GenerationRequest,
 )
-from dreamsmith.service import convert
 from dreamsmith.service.board import MAXIMUM_ACTIVE_JOBS, Board
 from dreamsmith.service.devices import Devices
 from dreamsmith.service.folders import DataFolder
-from dreamsmith.service.job import Artifact, Job
 from dreamsmith.service.scheduler import Scheduler
-from dreamsmith.service.status import error_to_status
 from dreamsmith.v1 import generation_pb2 as api
+from dreamsmith.wire import convert
+from dreamsmith.wire.job import Artifact, Job
+from dreamsmith.wire.status import error_to_status
 
 CHUNK_BYTES: Final = 256 * 1024
 DEFAULT_PAGE_SIZE: Final = 50

@@ -19,10 +19,10 @@ from typing import Any
 from dreamsmith.errors import JobNotFound, QueueFull, RequestIdReused, ServerNotStarted
 from dreamsmith.events import Progress
 from dreamsmith.request import GenerationRequest
-from dreamsmith.service.arrays import ArrayLayout
-from dreamsmith.service.convert import event_to_message
-from dreamsmith.service.job import Artifact, Event, Job, JobError, State
 from dreamsmith.service.transition import Command, create, transition
+from dreamsmith.wire.arrays import ArrayLayout
+from dreamsmith.wire.convert import event_to_message
+from dreamsmith.wire.job import Artifact, Event, Job, JobError, State
 
 _SCHEMA_VERSION = 1
 _SCHEMA = """

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from dreamsmith.errors import AttemptSuperseded
 from dreamsmith.events import Progress
-from dreamsmith.service.job import Artifact, Event, Job, JobError, State
+from dreamsmith.wire.job import Artifact, Event, Job, JobError, State
 
 MAXIMUM_LOST_ATTEMPTS = 3
 """Workers of one job that may die by themselves before the job fails."""

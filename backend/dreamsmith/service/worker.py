@@ -22,8 +22,8 @@ from dreamsmith.errors import Cancelled, DreamsmithError
 from dreamsmith.memory import keep_freed_memory
 from dreamsmith.service import frames
 from dreamsmith.service.frames import Kind
-from dreamsmith.service.job import JobError
 from dreamsmith.v1 import generation_pb2 as api
+from dreamsmith.wire.job import JobError
 
 _PR_SET_PDEATHSIG = 1
 _SIGKILL = 9
@@ -93,7 +93,7 @@ def main() -> None:
             raise
         except Exception as error:
             traceback.print_exc()
-            from dreamsmith.service.convert import error_to_message
+            from dreamsmith.wire.convert import error_to_message
 
             pipe.send(Kind.ERROR, error_to_message(_explain(error)))
     # The thread that listens cannot be ended; everything is flushed.
@@ -104,8 +104,8 @@ def main() -> None:
 def _attempt(spec: api.GenerationSpec, workspace: Path, artifacts: Path, pipe: Pipe) -> None:
     from dreamsmith.events import AssetReady, PreviewImage, PreviewMesh, Progress
     from dreamsmith.generate import generate
-    from dreamsmith.service import convert
     from dreamsmith.service.artifacts import write_artifacts
+    from dreamsmith.wire import convert
 
     request = convert.spec_to_request(spec)
     for number, event in enumerate(generate(request, workspace=workspace, stop=pipe.stop.is_set)):

@@ -21,7 +21,7 @@ from dreamsmith.priors.bundled.vocabulary import OBJECTS
 # What a primitive is made of: the main colour, the named second part, or a fixed dark accent.
 MAIN, SECOND, ACCENT = 0, 1, 2
 # How a primitive joins what came before it.
-UNION, SUBTRACT, INTERSECT = 0, 1, 2
+UNION, SUBTRACT = 0, 1
 ELLIPSOID, BOX, FRUSTUM, TORUS, PRISM = 0, 1, 2, 3, 4
 
 # Every solid touches this sphere around the origin: within the unit sphere, and within all views.
@@ -373,10 +373,8 @@ def signed_distance(
         if operation == UNION:
             if local < distance:
                 distance, part = local, int(row[2])
-        elif operation == SUBTRACT:
-            distance = max(distance, -local)
         else:
-            distance = max(distance, local)
+            distance = max(distance, -local)
     return distance, part
 
 

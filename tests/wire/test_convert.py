@@ -10,9 +10,9 @@ from dreamsmith.asset.model import Mesh
 from dreamsmith.errors import TransferFailed
 from dreamsmith.events import PreviewMesh
 from dreamsmith.request import METHODS, PRESETS, CameraRanges, GenerationRequest, Interval
-from dreamsmith.service import convert
-from dreamsmith.service.arrays import ArrayLayout, unpack
 from dreamsmith.v1 import generation_pb2 as api
+from dreamsmith.wire import convert
+from dreamsmith.wire.arrays import ArrayLayout, unpack
 
 INTERVALS = st.builds(Interval, st.floats(-90, 0), st.floats(0, 90))
 REQUESTS = st.builds(

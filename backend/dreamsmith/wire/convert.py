@@ -12,9 +12,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from dreamsmith.asset.model import Mesh
 from dreamsmith.events import PreviewImage, PreviewMesh, Progress
 from dreamsmith.request import CameraRanges, GenerationRequest, Interval
-from dreamsmith.service.arrays import ArrayLayout, pack_mesh, unpack_mesh
-from dreamsmith.service.job import Artifact, Event, Job, JobError, State
 from dreamsmith.v1 import generation_pb2 as api
+from dreamsmith.wire.arrays import ArrayLayout, pack_mesh, unpack_mesh
+from dreamsmith.wire.job import Artifact, Event, Job, JobError, State
 
 _STATES: Final[dict[State, api.Job.State]] = {
     state: getattr(api.Job, f"STATE_{state.name}") for state in State

@@ -8,10 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 from dreamsmith.events import Progress
 from dreamsmith.request import GenerationRequest
-from dreamsmith.service.arrays import ArrayLayout
+from dreamsmith.wire.arrays import ArrayLayout
+
+# The artifacts of a finished job.
+MODEL: Final = "model.glb"
+MESH: Final = "mesh"
+ALBEDO: Final = "albedo.png"
+TURNTABLE: Final = "turntable.png"
+ANIMATION: Final = "animation.webp"
+PROVENANCE: Final = "provenance.json"
 
 
 class State(Enum):

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What server and client both speak: jobs as values, and their form in messages."""
