@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from dreamsmith.priors.bundled.dataset import PropDataset
-from dreamsmith.priors.bundled.train import Trainer, export, train
+from dreamsmith.priors.bundled.train import Trainer, draw_noise_levels, export, train
 
 
 def test_a_batch_depends_on_seed_and_step_alone() -> None:
@@ -61,3 +61,21 @@ def test_training_can_begin_with_a_prior(tmp_path: Path) -> None:
     later.begin_with(tmp_path / "prior")
     for one, other in zip(later.networks.parameters(), earlier.networks.parameters(), strict=True):
         assert torch.equal(one, other.half().float())
+
+
+def test_every_network_parameter_is_trained() -> None:
+    trainer = Trainer(1e-2, torch.device("cpu"))
+    trainer.set_learning_rate(1, 1.0)
+    before = [value.detach().clone() for value in trainer.networks.parameters()]
+    batch = PropDataset(2, seed=0).batch(0, 4, 32)
+    for step in range(2):
+        trainer.train_step(batch.images, batch.prompts, torch.Generator().manual_seed(step))
+    for (name, value), old in zip(trainer.networks.named_parameters(), before, strict=True):
+        assert not torch.equal(value, old), name
+
+
+def test_half_of_the_noise_levels_decide_what_is_drawn() -> None:
+    levels = draw_noise_levels(1000, torch.Generator().manual_seed(0))
+    assert 0 <= levels.min() < 0.01 and 0.99 < levels.max() < 1
+    # Half of them are drawn from 0.7 to 1, and three tenths of the other half lie there too.
+    assert (levels > 0.7).float().mean() == pytest.approx(0.65, abs=0.01)
