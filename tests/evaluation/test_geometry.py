@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from dreamsmith.evaluation.geometry import compare_with_solid, measure_shape
+from dreamsmith.evaluation.geometry import (
+    compare_with_solid,
+    count_pieces_at,
+    measure_shape,
+)
 from dreamsmith.priors.bundled.solids import distances, solid_program
 from dreamsmith.surface.marching import marching_tetrahedra
 from dreamsmith.surface.tetrahedra import body_centred_grid
@@ -82,6 +86,14 @@ def test_the_handles_of_true_solids_are_counted(name: str, genus: int) -> None:
     assert (shape.components, shape.closed, shape.genus) == (1, True, genus)
     if name == "sphere":
         assert shape.box_share == pytest.approx(math.pi / 6, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("name", "height", "pieces"),
+    [("table", 0.1, 4), ("table", 0.95, 1), ("cube", 0.5, 1), ("bowl", 0.9, 2)],
+)
+def test_a_level_cut_counts_legs_and_walls(name: str, height: float, pieces: int) -> None:
+    assert count_pieces_at(*mesh_of(name), height) == pieces
 
 
 @pytest.mark.parametrize("name", ["sphere", "torus", "mug"])

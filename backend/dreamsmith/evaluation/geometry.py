@@ -101,6 +101,32 @@ def measure_shape(positions: NDArray[np.floating], triangles: NDArray[np.integer
     return Shape(components, closed, genus, volume, volume / box if box > 0 else 0.0)
 
 
+def count_pieces_at(
+    positions: NDArray[np.floating], triangles: NDArray[np.integer], height: float
+) -> int:
+    """Separate closed curves in which a level plane cuts a mesh: 4 through a table's legs.
+
+    Args:
+        positions: shape (V, 3), Z up.
+        triangles: shape (F, 3), at least one, closed.
+        height: of the plane, as a share of the mesh's own height, in (0, 1).
+
+    Raises:
+        ValueError: the mesh has no triangle.
+    """
+    points, faces = _welded(positions, triangles)
+    z = points[:, 2]
+    above = z > z.min() + height * np.ptp(z)
+    sides = np.stack((faces, np.roll(faces, -1, axis=1)), -1)
+    cut = above[sides[..., 0]] != above[sides[..., 1]]
+    # A triangle that is cut is cut in two of its edges; the curve joins them.
+    low, high = np.sort(sides[cut], axis=-1).T
+    edges, index = np.unique(low * len(points) + high, return_inverse=True)
+    start, end = index.reshape(-1, 2).T
+    graph = coo_array((np.ones(len(start), np.int8), (start, end)), shape=(len(edges),) * 2)
+    return int(connected_components(graph, directed=False)[0])
+
+
 def compare_with_solid(
     positions: NDArray[np.floating], triangles: NDArray[np.integer], name: str, seed: int = 0
 ) -> Comparison:
