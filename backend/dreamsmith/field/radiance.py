@@ -11,6 +11,10 @@ from torch.nn import functional
 
 from dreamsmith.kernels.hash_grid import HashGridConfig, select_encoding
 
+# Adam moves every weight by its learning rate a step, whatever the gradient: so the density can go
+# from haze to wall within the few hundred steps of a draft.
+_DENSITY_GAIN = 5.0
+
 
 @dataclass(frozen=True)
 class FieldConfig:
@@ -84,4 +88,4 @@ class RadianceField(nn.Module):
 
     def _density(self, positions: Tensor, features: Tensor) -> Tensor:
         blob = self.config.blob_density * (1 - positions.norm(dim=-1) / self.config.blob_radius)
-        return functional.softplus(self.density_head(features)[:, 0] + blob)
+        return functional.softplus(_DENSITY_GAIN * self.density_head(features)[:, 0] + blob)
