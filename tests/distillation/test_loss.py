@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import pytest
 import torch
 
 from dreamsmith.distillation.loss import distillation_loss
-from dreamsmith.distillation.schedules import noise_range
 
 
 def test_the_gradient_is_the_weighted_update_to_the_last_bit_even_when_it_is_tiny() -> None:
@@ -33,21 +31,3 @@ def test_no_gradient_flows_into_the_estimate() -> None:
     estimate = torch.ones(1, 2, requires_grad=True)
     distillation_loss(x, estimate, omega=torch.ones(1)).backward()
     assert estimate.grad is None
-
-
-@pytest.mark.parametrize(
-    ("method", "progress", "expected"),
-    [
-        ("sds", 0.0, (0.02, 0.98)),
-        ("sds", 1.0, (0.02, 0.98)),
-        ("csd", 1.0, (0.02, 0.98)),
-        ("vsd", 0.19, (0.02, 0.98)),
-        ("vsd", 0.2, (0.02, 0.50)),
-        ("ssd", 0.19, (0.02, 0.98)),
-        ("ssd", 1.0, (0.02, 0.50)),
-    ],
-)
-def test_noise_levels_are_annealed_for_vsd_and_ssd_only(
-    method: str, progress: float, expected: tuple[float, float]
-) -> None:
-    assert noise_range(method, progress) == expected

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dreamsmith.asset.model import Mesh
 from dreamsmith.cameras import preview_camera
-from dreamsmith.distillation.schedules import noise_range
+from dreamsmith.distillation.schedules import ALL_NOISE
 from dreamsmith.errors import GenerationFailed
 from dreamsmith.events import Stage
 from dreamsmith.field.losses import opaqueness_loss, orientation_loss, sparsity_loss
@@ -61,8 +61,8 @@ class FieldStage(DistillationStage):
         return self.step / self.total_steps
 
     def noise_levels(self) -> tuple[float, float]:
-        """By the method's own schedule."""
-        return noise_range(self.job.request.method, self.progress)
+        """All of them: the coarse shape is yet to be decided."""
+        return ALL_NOISE
 
     def draw(self, views: Views) -> Pictures:
         """Volume rendering, with regularisers against haze and normals that look away."""
