@@ -28,7 +28,7 @@ _RAY_STEP = 1 / 24
 _NORMAL_EPSILON = 0.04
 # Rays that see less than this get no normal: theirs would be noise.
 _VISIBLE = 0.05
-_SPARSITY = 10.0
+_SPARSITY = 1.0
 _OPAQUENESS = 20.0
 _ORIENTATION = 20.0
 _PREVIEW_CELLS = 28
