@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-import io
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from dreamsmith.asset.model import Asset
+from dreamsmith.asset.preview import albedo_pixels
 from dreamsmith.evaluation.geometry import count_pieces_at, measure_shape
 from dreamsmith.events import AssetReady
 from dreamsmith.generate import generate
@@ -28,7 +27,7 @@ def make(prompt: str, folder: Path) -> Asset:
 
 
 def nearest_color(asset: Asset) -> str:
-    texels = np.asarray(Image.open(io.BytesIO(asset.albedo_png)).convert("RGB")) / 255
+    texels = albedo_pixels(asset.albedo_png) / 255
     used = texels[texels.sum(axis=-1) > 0]
     median = np.median(used, axis=0)
     return min(COLORS, key=lambda name: float(np.square(median - COLORS[name]).sum()))
