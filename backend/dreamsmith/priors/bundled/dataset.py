@@ -31,6 +31,9 @@ TRAINING_RANGES = CameraRanges(
     distance=Interval(2.2, 3.2),
     fov_degrees=Interval(38, 52),
 )
+# Seen from most sides these two are a cube or a cylinder, and what tells them apart is a handle or
+# a roof's ridge: drawn as often as the others they are learned last.
+_DRAWN_MORE_OFTEN = {"mug": 3.0, "house": 3.0}
 _BUFFER_RESOLUTION = 128
 _CHUNK = 50
 
@@ -65,6 +68,8 @@ class PropDataset:
         self.seed = seed
         self.views = views
         self.names = list(OBJECTS)
+        weights = np.array([_DRAWN_MORE_OFTEN.get(name, 1.0) for name in self.names])
+        self._shares = weights / weights.sum()
         generator = torch.Generator().manual_seed(seed)
         total = len(self.names) * views
         shape = (total, _BUFFER_RESOLUTION, _BUFFER_RESOLUTION)
@@ -98,7 +103,7 @@ class PropDataset:
         """The batch of a step: ``size`` pictures, ``resolution`` a divisor of 128."""
         random = np.random.default_rng((self.seed, step))
         generator = torch.Generator().manual_seed(int(random.integers(2**62)))
-        objects = random.integers(0, len(self.names), size)
+        objects = random.choice(len(self.names), size, p=self._shares)
         rows = objects * self.views + random.integers(0, self.views, size)
         cameras = Cameras(
             *(
