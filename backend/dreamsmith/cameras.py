@@ -13,6 +13,7 @@ from dreamsmith.request import CameraRanges, Interval
 
 NEAR = 0.1
 FAR = 20.0
+VIEW_PHRASES = ("front view", "side view", "back view", "overhead view")
 
 
 @dataclass(frozen=True)
@@ -104,13 +105,40 @@ class Cameras:
         return projection @ torch.linalg.inv(self.camera_to_world)
 
 
-def sample_cameras(ranges: CameraRanges, count: int, generator: torch.Generator) -> Cameras:
+def sample_cameras(
+    ranges: CameraRanges, count: int, generator: torch.Generator, group: int = 1
+) -> Cameras:
     """Draw ``count`` cameras from the ranges.
 
     Azimuth is stratified over the batch; elevation is drawn, with equal chances, uniformly in
     angle or uniformly on the sphere (as threestudio does), so that neither pole nor horizon
     starves.
+
+    Args:
+        ranges: to draw from.
+        count: of cameras, a multiple of ``group``.
+        generator: on the CPU.
+        group: so many cameras next to each other differ in azimuth only, by equal steps through
+            its range, as multi-view priors want them.
     """
+    drawn = _sample_cameras(ranges, count // group, generator, group)
+    if group == 1:
+        return drawn
+    azimuths = ranges.azimuth_degrees
+    step = math.radians(azimuths.high - azimuths.low) / group
+    turns = step * torch.arange(group).repeat(count // group)
+    return Cameras(
+        drawn.azimuth.repeat_interleave(group) + turns,
+        drawn.elevation.repeat_interleave(group),
+        drawn.distance.repeat_interleave(group),
+        drawn.fov.repeat_interleave(group),
+    )
+
+
+def _sample_cameras(
+    ranges: CameraRanges, count: int, generator: torch.Generator, parts: int
+) -> Cameras:
+    """Cameras with an azimuth in the first of equal ``parts`` of its range."""
 
     def uniform(interval: Interval) -> Tensor:
         draw = torch.rand(count, generator=generator)
@@ -120,7 +148,7 @@ def sample_cameras(ranges: CameraRanges, count: int, generator: torch.Generator)
     strata = (
         torch.randperm(count, generator=generator) + torch.rand(count, generator=generator)
     ) / count
-    azimuth = azimuths.low + (azimuths.high - azimuths.low) * strata
+    azimuth = azimuths.low + (azimuths.high - azimuths.low) / parts * strata
     by_angle = uniform(ranges.elevation_degrees)
     low, high = (
         math.sin(math.radians(end))

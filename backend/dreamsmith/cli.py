@@ -44,7 +44,17 @@ app = typer.Typer(
 Prompt = Annotated[str, typer.Argument(help="What to make, for instance 'a red mug'.")]
 NegativePrompt = Annotated[str, typer.Option(help="What to avoid.")]
 Method = Annotated[str, typer.Option(help=f"Estimator: {', '.join(METHODS)}.")]
-Prior = Annotated[str, typer.Option(help="Diffusion model: bundled, a folder, or a model id.")]
+Prior = Annotated[
+    str,
+    typer.Option(
+        help="Diffusion model: bundled, a folder, a .safetensors file, or a model id; "
+        "then @REVISION or @sha256:HASH if wanted."
+    ),
+]
+Loras = Annotated[
+    list[str] | None,
+    typer.Option("--lora", help="FILE.safetensors or FILE:SCALE on top of the prior; repeatable."),
+]
 Preset = Annotated[str, typer.Option(help=f"Effort: {', '.join(PRESETS)}.")]
 Seed = Annotated[int, typer.Option(help="Same seed, same asset.")]
 Steps = Annotated[int | None, typer.Option(help="Steps of the field stage; else the preset's.")]
@@ -87,6 +97,7 @@ def _request(values: dict[str, Any]) -> GenerationRequest:
         negative_prompt=values["negative_prompt"],
         method=values["method"],
         prior=values["prior"],
+        loras=tuple(values.get("loras") or ()),
         preset=values["preset"],
         seed=values["seed"],
         steps=values["steps"],
@@ -104,6 +115,7 @@ def generate(
     negative_prompt: NegativePrompt = "",
     method: Method = _DEFAULTS.method,
     prior: Prior = _DEFAULTS.prior,
+    loras: Loras = None,
     preset: Preset = _DEFAULTS.preset,
     seed: Seed = _DEFAULTS.seed,
     steps: Steps = None,

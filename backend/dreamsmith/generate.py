@@ -165,7 +165,12 @@ class _Run:
 
     def _job(self) -> Job:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        prior = load_prior(self.request.prior, device, trainable=self.request.method == "vsd")
+        prior = load_prior(
+            self.request.prior,
+            device,
+            trainable=self.request.method == "vsd",
+            loras=self.request.loras,
+        )
         return Job(self.request, self.settings, prior, device)
 
     def _stage(self, job: Job, position: Position, tensors: dict[str, Tensor]) -> DistillationStage:

@@ -18,7 +18,9 @@ class Settings:
         field_steps: optimisation steps of the radiance field.
         surface_steps: optimisation steps of the tetrahedral surface, shape and colour together.
         texture_steps: optimisation steps of the colour on the fixed surface.
-        batch_size: cameras a step.
+        batch_size: cameras a step; a multi-view prior rounds it up to whole objects.
+        render_resolution: largest edge of the rendered pictures, in pixels. A prior of larger
+            pictures sees them enlarged, as threestudio shows Stable Diffusion 64 pixels at first.
         grid_resolution: cells along an edge of the tetrahedral grid.
         face_budget: most triangles of the finished mesh.
         texture_size: edge of the square texture, in texels.
@@ -28,6 +30,7 @@ class Settings:
     surface_steps: int
     texture_steps: int
     batch_size: int
+    render_resolution: int
     grid_resolution: int
     face_budget: int
     texture_size: int
@@ -39,6 +42,7 @@ _PRESETS: Final[dict[str, Settings]] = {
         surface_steps=40,
         texture_steps=20,
         batch_size=4,
+        render_resolution=64,
         grid_resolution=48,
         face_budget=8_000,
         texture_size=512,
@@ -48,6 +52,7 @@ _PRESETS: Final[dict[str, Settings]] = {
         surface_steps=200,
         texture_steps=100,
         batch_size=4,
+        render_resolution=128,
         grid_resolution=64,
         face_budget=20_000,
         texture_size=1024,
@@ -57,6 +62,7 @@ _PRESETS: Final[dict[str, Settings]] = {
         surface_steps=600,
         texture_steps=300,
         batch_size=8,
+        render_resolution=256,
         grid_resolution=96,
         face_budget=60_000,
         texture_size=2048,

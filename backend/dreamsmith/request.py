@@ -97,7 +97,10 @@ class GenerationRequest:
         prompt: 1 to 2000 characters.
         negative_prompt: what to avoid; empty for none.
         method: the estimator: ``ssd`` (default), ``sds``, ``vsd`` or ``csd``.
-        prior: ``bundled``, a model id or a directory in diffusers layout.
+        prior: ``bundled``, a directory in diffusers layout, a safetensors file, or a model id;
+            then, if wanted, ``@`` and a revision, or ``@sha256:`` and the hash of the network's
+            weights.
+        loras: LoRA files on top of the prior, each ``FILE`` or ``FILE:SCALE``.
         preset: ``draft``, ``standard`` or ``high``.
         seed: 0 to 2^63 - 1.
         steps: optimisation steps of the field stage; None takes the preset's.
@@ -112,6 +115,7 @@ class GenerationRequest:
     negative_prompt: str = ""
     method: str = "ssd"
     prior: str = "bundled"
+    loras: tuple[str, ...] = ()
     preset: str = "standard"
     seed: int = 0
     steps: int | None = None
@@ -169,6 +173,8 @@ class GenerationRequest:
                     name, f"{name!r} is no field of a request: known are {', '.join(sorted(known))}"
                 )
         values = dict(values)
+        if "loras" in values:
+            values["loras"] = tuple(values["loras"])
         if "cameras" in values:
             values["cameras"] = CameraRanges(
                 **{name: Interval(**ends) for name, ends in values["cameras"].items()}

@@ -22,7 +22,7 @@ class Pictures:
     """What a stage shows its prior in one step.
 
     Attributes:
-        images: shape (B, 3, R, R), in [0, 1], R the prior's resolution; with gradients.
+        images: shape (B, 3, R, R), in [0, 1], R the job's resolution; with gradients.
         regularisation: a scalar that is added to the loss.
         metrics: numbers to show.
     """

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from safetensors.torch import load, save
 from dreamsmith.cameras import sample_cameras
 from dreamsmith.distillation.lora import ParticleScore
 from dreamsmith.priors.pixel import PixelPrior
+from dreamsmith.priors.prior import Text
 from dreamsmith.request import CameraRanges
 
 
@@ -43,12 +45,12 @@ def make_prior(
     return PixelPrior(pipeline, torch.device("cpu"), dtype)
 
 
-def inputs(count: int = 2) -> dict[str, torch.Tensor]:
+def inputs(count: int = 2) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(5)
     return {
         "x_t": torch.randn(count, 3, 8, 8, generator=generator),
         "t": torch.rand(count, generator=generator),
-        "embeddings": torch.randn(count, 4, 12, generator=generator),
+        "text": Text.unpooled(torch.randn(count, 4, 12, generator=generator)),
     }
 
 
@@ -59,7 +61,7 @@ def cameras(count: int = 2) -> torch.Tensor:
 
 def train(score: ParticleScore, steps: int) -> list[float]:
     x = torch.zeros(2, 3, 8, 8)
-    return [score.train_step(x, inputs()["embeddings"], cameras()) for _ in range(steps)]
+    return [score.train_step(x, inputs()["text"], cameras()) for _ in range(steps)]
 
 
 def make_score(prior: PixelPrior, seed: int = 0, **options: float) -> ParticleScore:
@@ -116,9 +118,7 @@ def test_training_lowers_the_error_on_its_renderings(prediction_type: str) -> No
     x_t = prior.add_noise(torch.zeros_like(noise), noise, t)
 
     def error() -> float:
-        predicted = score.predict(
-            x_t, t, inputs()["embeddings"].repeat(16, 1, 1), cameras().repeat(16, 1, 1)
-        )
+        predicted = score.predict(x_t, t, inputs()["text"][[0, 1] * 16], cameras().repeat(16, 1, 1))
         return float((predicted - noise).square().mean())
 
     before = error()
@@ -142,18 +142,18 @@ def test_a_dropped_camera_is_not_seen() -> None:
     for camera in (cameras(), cameras().flip(0)):
         score = make_score(make_prior(), learning_rate=1e-2, camera_dropout=1.0)
         x = torch.zeros(2, 3, 8, 8)
-        results.append([score.train_step(x, inputs()["embeddings"], camera) for _ in range(4)])
+        results.append([score.train_step(x, inputs()["text"], camera) for _ in range(4)])
     assert results[0] == results[1]
 
 
 def test_no_gradient_reaches_the_prior_or_the_renderings() -> None:
     prior = make_prior()
-    own = {name: value.clone() for name, value in prior.unet.named_parameters()}
+    own = {name: value.clone() for name, value in prior.network.named_parameters()}
     score = make_score(prior)
     x = torch.zeros(2, 3, 8, 8, requires_grad=True)
-    score.train_step(x, inputs()["embeddings"], cameras())
+    score.train_step(x, inputs()["text"], cameras())
     assert x.grad is None
-    after = dict(prior.unet.named_parameters())
+    after = dict(prior.network.named_parameters())
     for name, value in own.items():
         parameter = after.get(name, after.get(_wrapped(name)))
         assert parameter is not None and parameter.grad is None
@@ -171,7 +171,7 @@ def test_the_checkpoint_holds_only_what_was_learned_and_continues_bit_for_bit() 
     train(score, 2)
     tensors = load(save(score.tensors()))
     learned = sum(v.numel() for k, v in tensors.items() if k.startswith(("lora.", "camera.")))
-    assert learned < 0.5 * sum(p.numel() for p in make_prior().unet.parameters())
+    assert learned < 0.5 * sum(p.numel() for p in make_prior().network.parameters())
     expected = train(score, 2)
     other = make_score(make_prior(), seed=9)
     other.load_tensors(tensors)

@@ -12,8 +12,7 @@ from dreamsmith.distillation.lora import ParticleScore
 from dreamsmith.distillation.loss import distillation_loss
 from dreamsmith.job import Job
 
-# Guidance scales for pixel-space priors: DreamFusion's IF and ProlificDreamer's settings.
-_SDS_SCALE = 20.0
+# ProlificDreamer's, whatever the prior.
 _VSD_SCALE = 7.5
 
 
@@ -22,46 +21,41 @@ class Guidance:
 
     def __init__(self, job: Job) -> None:
         self._prior = job.prior
+        self._prompts = job.prompts
         self._method = job.request.method
         self._generator = job.generator
         self._device = job.device
-        request = job.request
-        self._embeddings: dict[str, Tensor] = {
-            phrase: self._prior.encode_text([f"{request.prompt}, {phrase}"])
-            for phrase in ("front view", "side view", "back view", "overhead view")
-        }
-        self._plain = self._prior.encode_text([request.prompt])
-        self._negative = self._prior.encode_text([request.negative_prompt])
         self._particle = (
-            ParticleScore(self._prior, job.generator) if request.method == "vsd" else None
+            ParticleScore(self._prior, job.generator) if self._method == "vsd" else None
         )
 
     def loss(self, images: Tensor, cameras: Cameras, noise_levels: tuple[float, float]) -> Tensor:
         """A scalar whose gradient with respect to the pictures is the method's update.
 
         Args:
-            images: rendered pictures in [0, 1], shape (B, 3, R, R), R the prior's resolution.
-            cameras: from where they were rendered, B of them.
+            images: rendered pictures in [0, 1], shape (B, 3, R, R).
+            cameras: from where they were rendered, B of them, in groups of the prior's ``group``.
             noise_levels: the interval in [0, 1] to draw from.
         """
         x = self._prior.encode_image(images)
-        count = len(x)
+        count, group = len(x), self._prior.group
         low, high = noise_levels
-        t = low + (high - low) * torch.rand(count, generator=self._generator)
+        t = low + (high - low) * torch.rand(count // group, generator=self._generator)
+        t = t.to(self._device).repeat_interleave(group)
         noise = torch.randn(x.shape, generator=self._generator).to(self._device)
-        t = t.to(self._device)
-        text = torch.cat([self._embeddings[phrase] for phrase in view_phrases(cameras)])
+        phrases = view_phrases(cameras)
+        poses = cameras.camera_to_world.to(self._device)
         with torch.no_grad():
             x_t = self._prior.add_noise(x.detach(), noise, t)
             eps_text, eps_uncond = self._prior.predict(
                 torch.cat((x_t, x_t)),
                 torch.cat((t, t)),
-                torch.cat((text, self._negative.expand_as(text))),
+                self._prompts.text_and_negative(phrases),
+                torch.cat((poses, poses)),
             ).chunk(2)
             if self._particle is not None:
-                eps_particle = self._particle.predict(
-                    x_t, t, self._plain.expand_as(text), cameras.camera_to_world.to(self._device)
-                )
+                plain = self._prompts.plain(count)
+                eps_particle = self._particle.predict(x_t, t, plain, poses)
         if self._particle is not None:
             estimate = vsd(
                 eps_text=eps_text,
@@ -77,7 +71,7 @@ class Guidance:
                 eps_uncond=eps_uncond,
                 noise=noise,
                 t=t,
-                guidance_scale=_SDS_SCALE,
+                guidance_scale=self._prior.guidance_scale,
             )
         else:
             estimator = csd if self._method == "csd" else ssd
@@ -90,7 +84,7 @@ class Guidance:
         if self._particle is not None:
             self._particle.train_step(
                 self._prior.encode_image(images.detach()),
-                self._plain.expand(len(images), -1, -1),
+                self._prompts.plain(len(images)),
                 cameras.camera_to_world.to(self._device),
             )
 

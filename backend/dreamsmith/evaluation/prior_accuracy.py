@@ -30,9 +30,9 @@ from dreamsmith.evaluation.classifier import (
     accuracy,
     load_classifier,
 )
-from dreamsmith.priors import resolve
 from dreamsmith.priors.bundled.sheet import sample
 from dreamsmith.priors.bundled.vocabulary import COLORS, OBJECTS
+from dreamsmith.priors.locate import locate
 
 _VIEWS = ("front view", "side view", "back view")
 _CHUNK = 48
@@ -79,7 +79,7 @@ def main(
     """Print the share of samples whose object and colour are named right."""
     console = Console(stderr=as_json)
     try:
-        folder = resolve(prior)
+        folder = locate(prior).folder
     except DreamsmithError as error:
         raise typer.BadParameter(error.message) from error
     if folder is None:

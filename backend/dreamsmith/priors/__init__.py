@@ -7,18 +7,20 @@ server can refuse a request at once. `load_prior` loads the model.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dreamsmith.priors.locate import resolve
+from dreamsmith.priors.locate import locate
+from dreamsmith.priors.lora import Lora
 from dreamsmith.priors.words import check_words
 from dreamsmith.request import GenerationRequest
 
 if TYPE_CHECKING:
     import torch
 
-    from dreamsmith.priors.pixel import PixelPrior
+    from dreamsmith.priors.prior import Prior
 
-__all__ = ["check_prompt", "load_prior", "resolve"]
+__all__ = ["check_prompt", "load_prior"]
 
 
 def check_prompt(request: GenerationRequest) -> None:
@@ -26,25 +28,31 @@ def check_prompt(request: GenerationRequest) -> None:
 
     Raises:
         PriorNotFound: nothing lies under the prior's name.
-        InvalidRequest: a word that the prior has never seen.
+        InvalidRequest: a word that the prior has never seen, or a LoRA file that is not there.
     """
-    folder = resolve(request.prior)
+    for text in request.loras:
+        Lora.parse(text)
+    folder = locate(request.prior).folder
     if folder is not None:
         check_words(folder, "prompt", request.prompt)
         check_words(folder, "negative prompt", request.negative_prompt)
 
 
-def load_prior(name: str, device: torch.device, *, trainable: bool = False) -> PixelPrior:
-    """Load the diffusion model ``name``: ``bundled``, a folder, or a model id of the Hub.
+def load_prior(
+    name: str, device: torch.device, *, trainable: bool = False, loras: Sequence[str] = ()
+) -> Prior:
+    """Load the diffusion model ``name``.
 
     Args:
         name: as in `GenerationRequest.prior`.
         device: where its networks run.
         trainable: full precision, for an adapter that is trained on top (VSD).
+        loras: as in `GenerationRequest.loras`; added to the weights.
 
     Raises:
         PriorNotFound: nothing usable lies under that name; says what was tried.
+        InvalidRequest: a LoRA is not there or does not fit.
     """
     from dreamsmith.priors.load import load
 
-    return load(name, device, trainable=trainable)
+    return load(name, device, trainable=trainable, loras=[Lora.parse(text) for text in loras])

@@ -5,60 +5,136 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
+import diffusers
 import torch
-from diffusers import DiffusionPipeline, IFPipeline
 from diffusers.utils import logging as diffusers_logging
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.utils import logging as hub_logging
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from dreamsmith.errors import PriorNotFound
-from dreamsmith.priors.locate import resolve
+from dreamsmith.priors.flow import Flux2KleinPrior, StableDiffusion3Prior
+from dreamsmith.priors.hub import download, single_file_configuration
+from dreamsmith.priors.latent import StableDiffusionPrior, StableDiffusionXLPrior
+from dreamsmith.priors.locate import locate
+from dreamsmith.priors.lora import Lora, fuse
+from dreamsmith.priors.multiview import MultiViewPrior, build_multiview_unet, rename_published
 from dreamsmith.priors.pixel import PixelPrior
+from dreamsmith.priors.prior import Prior
+from dreamsmith.priors.refuse import refuse
+from dreamsmith.priors.weights import check_hash
 
-_FILES = ("*.json", "*.safetensors", "*.model", "*.txt")
+_MULTI_VIEW: Final = "MVDreamPipeline"
 
 
-def load(name: str, device: torch.device, *, trainable: bool) -> PixelPrior:
+@dataclass(frozen=True)
+class _Family:
+    """How a kind of pipeline is loaded, and what it becomes.
+
+    Attributes:
+        prior: its adapter.
+        left_out: components that distillation has no use for.
+    """
+
+    prior: Any
+    left_out: tuple[str, ...] = ()
+
+
+# By `_class_name` of a model_index.json.
+FAMILIES: Final[dict[str, _Family]] = {
+    "IFPipeline": _Family(PixelPrior, ("safety_checker", "feature_extractor", "watermarker")),
+    "StableDiffusionPipeline": _Family(
+        StableDiffusionPrior, ("safety_checker", "feature_extractor", "image_encoder")
+    ),
+    "StableDiffusionXLPipeline": _Family(
+        StableDiffusionXLPrior, ("feature_extractor", "image_encoder")
+    ),
+    "StableDiffusion3Pipeline": _Family(
+        StableDiffusion3Prior, ("feature_extractor", "image_encoder")
+    ),
+    "Flux2KleinPipeline": _Family(Flux2KleinPrior),
+    _MULTI_VIEW: _Family(MultiViewPrior),
+}
+
+
+def load(name: str, device: torch.device, *, trainable: bool, loras: Sequence[Lora] = ()) -> Prior:
     """See `dreamsmith.priors.load_prior`."""
     for library in (diffusers_logging, transformers_logging):
         library.set_verbosity_error()
         library.disable_progress_bar()
+    hub_logging.set_verbosity_error()
     # diffusers warns through a logger of its own that the casts below are no mistake.
     logging.getLogger("diffusers.models.modeling_utils").setLevel(logging.ERROR)
-    folder = resolve(name) or _download(name)
-    kind = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))["_class_name"]
-    if kind != IFPipeline.__name__:
+    place = locate(name)
+    file = place.file
+    folder = place.folder or (single_file_configuration(file) if file else download(place))
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    refuse(name, index)
+    family = FAMILIES.get(index["_class_name"])
+    if family is None:
         raise PriorNotFound(
-            f"{name!r} is a {kind}; supported are pixel-space models in the layout of DeepFloyd "
-            f"IF's first stage ({IFPipeline.__name__})"
+            f"{name!r} is a {index['_class_name']}; supported are {', '.join(FAMILIES)}"
         )
-    dtype = torch.float32 if trainable else _fastest_dtype(device)
+    if place.sha256:
+        check_hash(name, file or folder, place.sha256)
     try:
-        pipeline = DiffusionPipeline.from_pretrained(
-            folder,
-            dtype=torch.float32,
-            safety_checker=None,
-            watermarker=None,
-            use_safetensors=True,
-            local_files_only=True,
-        )
-    except (OSError, ValueError) as error:
-        raise PriorNotFound(f"the model in {str(folder)!r} cannot be read: {error}") from error
-    return PixelPrior(pipeline, device, dtype)
+        if index["_class_name"] == _MULTI_VIEW:
+            pipeline = _multi_view_pipeline(folder)
+        else:
+            pipeline = _pipeline(index, family, folder, file)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        where = str(file or folder)
+        raise PriorNotFound(f"the model in {where!r} cannot be read: {error}") from error
+    for lora in loras:
+        fuse(pipeline, lora)
+    prior: Prior = family.prior(
+        pipeline, device, torch.float32 if trainable else _fastest_dtype(device)
+    )
+    return prior
 
 
-def _download(name: str) -> Path:
-    try:
-        return Path(snapshot_download(name, allow_patterns=list(_FILES)))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise PriorNotFound(
-            f"the model {name!r} is neither in the local cache nor could it be downloaded "
-            f"({type(error).__name__}): check the name and the network, accept the model's licence "
-            "on its page if it has one, or give a folder that holds it"
-        ) from error
+def _pipeline(index: dict[str, Any], family: _Family, folder: Path, file: Path | None) -> Any:
+    kind = getattr(diffusers, index["_class_name"])
+    # Full precision first: it is cast once, at its place, and LoRA files add up without rounding.
+    absent = [name for name, component in index.items() if component == [None, None]]
+    options: dict[str, Any] = dict.fromkeys((*family.left_out, *absent))
+    options |= {"local_files_only": True}
+    if file is not None:
+        return kind.from_single_file(
+            str(file), config=str(folder), torch_dtype=torch.float32, **options
+        )
+    return kind.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **options)
+
+
+def _multi_view_pipeline(folder: Path) -> Any:
+    """MVDream as published with a UNet class of its own, as a pipeline of diffusers' classes."""
+    settings = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
+    if settings.get("ip_dim"):
+        raise ValueError("it is ImageDream, which wants a picture beside the text")
+    unet = build_multiview_unet(settings)
+    weights = load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
+    unet.load_state_dict(rename_published(weights, unet))
+    return diffusers.StableDiffusionPipeline(
+        vae=diffusers.AutoencoderKL.from_pretrained(
+            folder / "vae", dtype=torch.float32, use_safetensors=True
+        ),
+        text_encoder=CLIPTextModel.from_pretrained(
+            folder / "text_encoder", dtype=torch.float32, use_safetensors=True
+        ),
+        tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+        unet=unet.float(),
+        scheduler=diffusers.DDIMScheduler.from_pretrained(folder / "scheduler"),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
 
 
 def _fastest_dtype(device: torch.device) -> torch.dtype:

@@ -60,7 +60,7 @@ class MeshStage(DistillationStage):
     def shaded(self, views: Views, vertices: Tensor, triangles: Tensor) -> Tensor:
         """Pictures of the mesh, shape (B, 3, R, R)."""
         buffers = render_surface(
-            self.rasterizer, vertices, triangles, views.cameras, self.job.prior.resolution
+            self.rasterizer, vertices, triangles, views.cameras, self.job.resolution
         )
         return shade_surface(
             self.rasterizer,

@@ -10,6 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from dreamsmith.asset.model import Mesh
+from dreamsmith.errors import InvalidRequest
 from dreamsmith.events import PreviewImage, PreviewMesh, Progress
 from dreamsmith.request import CameraRanges, GenerationRequest, Interval
 from dreamsmith.v1 import generation_pb2 as api
@@ -32,7 +33,15 @@ _OPTIONALS: Final = ("steps", "height_metres", "face_budget", "texture_size")
 
 
 def request_to_spec(request: GenerationRequest) -> api.GenerationSpec:
-    """A request as a message; what it leaves to the preset stays unset."""
+    """A request as a message; what it leaves to the preset stays unset.
+
+    Raises:
+        InvalidRequest: it names files of this machine.
+    """
+    if request.loras:
+        raise InvalidRequest(
+            "lora", "a server takes no LoRA files from clients: use `dreamsmith generate` for them"
+        )
     spec = api.GenerationSpec(
         prompt=request.prompt, negative_prompt=request.negative_prompt, seed=request.seed
     )
