@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dreamsmith.errors import InvalidRequest
-from dreamsmith.request import CameraRanges, GenerationRequest, Interval
+from dreamsmith.request import CameraRanges, DistillationSettings, GenerationRequest, Interval
 
 MUG = GenerationRequest("a red mug")
 
@@ -102,3 +102,42 @@ def test_an_unknown_field_is_refused_by_name() -> None:
 def test_the_fingerprint_changes_with_every_field() -> None:
     other = dataclasses.replace(MUG, cameras=CameraRanges(distance=Interval(2.4, 3.1)))
     assert len({MUG.fingerprint(), other.fingerprint()}) == 2
+
+
+def test_settings_of_a_method_are_read_by_name() -> None:
+    found = DistillationSettings.parse(
+        ["guidance_scale=7.5", "perp-neg=true", "omega=constant", "clip=2"]
+    )
+    assert found == DistillationSettings(
+        guidance_scale=7.5, perp_neg=True, omega="constant", clip=2.0
+    )
+    assert DistillationSettings.parse([]) == DistillationSettings()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("guidance=7", "write NAME=VALUE with one of guidance_scale, threshold"),
+        ("threshold", "write NAME=VALUE"),
+        ("threshold=low", "threshold must be a number, not 'low'"),
+        ("perp_neg=1", "must be true or false"),
+    ],
+)
+def test_a_setting_that_is_not_there_says_which_are(text: str, message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        DistillationSettings.parse([text])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (DistillationSettings(threshold=2.0), "threshold 2 is out of range: allowed is 0:1"),
+        (DistillationSettings(guidance_scale=float("nan")), "must be finite"),
+        (DistillationSettings(omega="sigma"), "choose sigma_squared, constant"),
+        (DistillationSettings(time_schedule="fast"), "choose uniform, annealed, dreamtime"),
+        (DistillationSettings(clip=0.0), "leave it out"),
+    ],
+)
+def test_a_setting_out_of_range_is_refused(settings: DistillationSettings, message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        GenerationRequest("a red mug", distillation=settings).validated()

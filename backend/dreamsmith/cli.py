@@ -25,7 +25,14 @@ import typer
 
 from dreamsmith.errors import Cancelled, DreamsmithError, GenerationFailed, InvalidRequest
 from dreamsmith.memory import keep_freed_memory
-from dreamsmith.request import METHODS, PRESETS, CameraRanges, GenerationRequest, Interval
+from dreamsmith.request import (
+    METHODS,
+    PRESETS,
+    CameraRanges,
+    DistillationSettings,
+    GenerationRequest,
+    Interval,
+)
 
 _UNEXPECTED: Final = 4
 _INTERRUPTED: Final = 130
@@ -54,6 +61,14 @@ Prior = Annotated[
 Loras = Annotated[
     list[str] | None,
     typer.Option("--lora", help="FILE.safetensors or FILE:SCALE on top of the prior; repeatable."),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="NAME=VALUE of the method, repeatable: guidance_scale, threshold, omega, "
+        "time_schedule, negative_after, perp_neg, clip.",
+    ),
 ]
 Preset = Annotated[str, typer.Option(help=f"Effort: {', '.join(PRESETS)}.")]
 Seed = Annotated[int, typer.Option(help="Same seed, same asset.")]
@@ -102,6 +117,7 @@ def _request(values: dict[str, Any]) -> GenerationRequest:
         seed=values["seed"],
         steps=values["steps"],
         cameras=cameras,
+        distillation=DistillationSettings.parse(values["settings"] or ()),
         height_metres=values["height"],
         face_budget=values["faces"],
         texture_size=values["texture_size"],
@@ -123,6 +139,7 @@ def generate(
     elevation: Elevation = _ELEVATION,
     distance: Distance = _DISTANCE,
     fov: Fov = _FOV,
+    settings: Settings = None,
     height: Height = _DEFAULTS.height_metres,
     faces: Faces = None,
     texture_size: TextureSize = None,
@@ -217,6 +234,7 @@ def submit(
     elevation: Elevation = _ELEVATION,
     distance: Distance = _DISTANCE,
     fov: Fov = _FOV,
+    settings: Settings = None,
     height: Height = _DEFAULTS.height_metres,
     faces: Faces = None,
     texture_size: TextureSize = None,

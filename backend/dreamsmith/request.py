@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,6 +16,9 @@ from dreamsmith.errors import InvalidRequest
 
 METHODS: Final = ("ssd", "sds", "vsd", "csd")
 PRESETS: Final = ("draft", "standard", "high")
+# Explained in `dreamsmith.distillation.schedules`.
+TIME_SCHEDULES: Final = ("uniform", "annealed", "dreamtime")
+OMEGAS: Final = ("sigma_squared", "constant", "alpha_sigma_squared")
 MAXIMUM_PROMPT_LENGTH: Final = 2000
 MAXIMUM_STEPS: Final = 100_000
 MAXIMUM_SEED: Final = 2**63 - 1
@@ -47,7 +51,8 @@ class Interval:
 
     def check(self, field: str, lowest: float, highest: float, unit: str) -> None:
         """Raise `InvalidRequest` unless ``lowest <= low <= high <= highest``, all finite."""
-        given = f"{self.low:g}:{self.high:g}"
+        given = f"{self.low:g}" if self.low == self.high else f"{self.low:g}:{self.high:g}"
+        allowed = f"{lowest:g}:{highest:g} {unit}".rstrip()
         if not (math.isfinite(self.low) and math.isfinite(self.high)):
             raise InvalidRequest(field, f"{field} must be finite numbers, but {given} was given")
         if self.low > self.high:
@@ -58,7 +63,7 @@ class Interval:
         if self.low < lowest or self.high > highest:
             raise InvalidRequest(
                 field,
-                f"{field} {given} is out of range: allowed is {lowest:g}:{highest:g} {unit}",
+                f"{field} {given} is out of range: allowed is {allowed}",
             )
 
 
@@ -90,6 +95,66 @@ class CameraRanges:
 
 
 @dataclass(frozen=True)
+class DistillationSettings:
+    """How a method is applied; every setting composes with every method that it concerns.
+
+    Attributes:
+        guidance_scale: of SDS and VSD, 0 to 1000, 1 being no guidance; None: the prior's for SDS,
+            7.5 for VSD.
+        threshold: the noise level M up to which SSD seeks modes, 0 to 1.
+        omega: weight of a noise level: ``sigma_squared``, ``constant`` or ``alpha_sigma_squared``.
+        time_schedule: noise levels of the field stage: ``uniform``, ``annealed`` or ``dreamtime``.
+        negative_after: share of the field stage, 0 to 1, in which the negative prompt takes the
+            empty one's place; 0 for at once (CSD, section 4.2).
+        perp_neg: keep each view's text away from the other views' (Perp-Neg), against objects
+            with several fronts; two more passes through the prior a step.
+        clip: largest number of an update before its weight, above 0; None: any.
+    """
+
+    guidance_scale: float | None = None
+    threshold: float = 0.2
+    omega: str = "sigma_squared"
+    time_schedule: str = "uniform"
+    negative_after: float = 0.0
+    perp_neg: bool = False
+    clip: float | None = None
+
+    @classmethod
+    def parse(cls, texts: Sequence[str]) -> DistillationSettings:
+        """Read ``NAME=VALUE``, for instance ``threshold=0.3``.
+
+        Raises:
+            InvalidRequest: no setting has that name, or it takes other values.
+        """
+        values: dict[str, Any] = {}
+        known = {item.name: item.default for item in dataclasses.fields(cls)}
+        for text in texts:
+            name, equals, value = text.partition("=")
+            name = name.strip().replace("-", "_")
+            if name not in known or not equals:
+                raise InvalidRequest(
+                    "set", f"{text!r} sets nothing: write NAME=VALUE with one of {', '.join(known)}"
+                )
+            values[name] = _read(name, value.strip(), known[name])
+        return cls(**values)
+
+    def check(self) -> None:
+        """Raise `InvalidRequest` for the first setting that is not allowed."""
+        _one_of("omega", self.omega, OMEGAS)
+        _one_of("time schedule", self.time_schedule, TIME_SCHEDULES)
+        for name, value, highest in (
+            ("guidance scale", self.guidance_scale, 1000.0),
+            ("threshold", self.threshold, 1.0),
+            ("negative after", self.negative_after, 1.0),
+            ("clip", self.clip, 1e6),
+        ):
+            if value is not None:
+                Interval(value, value).check(name, 0.0, highest, "")
+        if self.clip == 0:
+            raise InvalidRequest("clip", "clip 0 would leave nothing of an update: leave it out")
+
+
+@dataclass(frozen=True)
 class GenerationRequest:
     """One generation, complete: the same request gives the same asset on the same kind of device.
 
@@ -105,6 +170,7 @@ class GenerationRequest:
         seed: 0 to 2^63 - 1.
         steps: optimisation steps of the field stage; None takes the preset's.
         cameras: from where the object is seen.
+        distillation: how the method is applied.
         height_metres: of the finished mesh, 0.001 to 1000.
         face_budget: most triangles of the finished mesh, 100 to 1 000 000; None: the preset's.
         texture_size: edge of the square texture in texels, 64 to 4096, a power of two; None: the
@@ -120,6 +186,7 @@ class GenerationRequest:
     seed: int = 0
     steps: int | None = None
     cameras: CameraRanges = CameraRanges()
+    distillation: DistillationSettings = DistillationSettings()
     height_metres: float = 1.0
     face_budget: int | None = None
     texture_size: int | None = None
@@ -143,6 +210,7 @@ class GenerationRequest:
         if self.steps is not None:
             _whole("steps", self.steps, 1, MAXIMUM_STEPS)
         self.cameras.check()
+        self.distillation.check()
         Interval(self.height_metres, self.height_metres).check("height", 0.001, 1000.0, "metres")
         if self.face_budget is not None:
             _whole("faces", self.face_budget, 100, 1_000_000)
@@ -175,6 +243,8 @@ class GenerationRequest:
         values = dict(values)
         if "loras" in values:
             values["loras"] = tuple(values["loras"])
+        if "distillation" in values:
+            values["distillation"] = DistillationSettings(**values["distillation"])
         if "cameras" in values:
             values["cameras"] = CameraRanges(
                 **{name: Interval(**ends) for name, ends in values["cameras"].items()}
@@ -185,6 +255,20 @@ class GenerationRequest:
         """SHA-256 of all fields: two requests with the same one give the same asset."""
         text = json.dumps(self.to_dict(), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read(name: str, text: str, default: object) -> object:
+    """The value of a setting from its text, of the kind of its default."""
+    if isinstance(default, str):
+        return text
+    if isinstance(default, bool):
+        if text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        raise InvalidRequest("set", f"{name} must be true or false, not {text!r}")
+    try:
+        return float(text)
+    except ValueError:
+        raise InvalidRequest("set", f"{name} must be a number, not {text!r}") from None
 
 
 def _text(field: str, text: str) -> str:

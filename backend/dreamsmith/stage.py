@@ -65,6 +65,10 @@ class DistillationStage(ABC):
     def noise_levels(self) -> tuple[float, float]:
         """The interval in [0, 1] that this step draws its noise levels from."""
 
+    def negative_share(self) -> float:
+        """How far the negative prompt has taken the empty one's place, 0 to 1."""
+        return 1.0
+
     @abstractmethod
     def picture(self) -> Tensor:
         """A preview, shape (3, H, W), in [0, 1]."""
@@ -81,7 +85,9 @@ class DistillationStage(ABC):
     def _advance(self) -> dict[str, float]:
         views = self.job.draw_views()
         pictures = self.draw(views)
-        loss = self.guidance.loss(pictures.images, views.cameras, self.noise_levels())
+        loss = self.guidance.loss(
+            pictures.images, views.cameras, self.noise_levels(), self.negative_share()
+        )
         self.optimizer.zero_grad()
         (loss + pictures.regularisation).backward()
         self.optimizer.step()

@@ -10,7 +10,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dreamsmith.distillation.estimators import csd, sds, ssd, vsd
+from dreamsmith.distillation.estimators import (
+    clip,
+    csd,
+    mix_negative,
+    perp_neg,
+    perpendicular,
+    sds,
+    ssd,
+    vsd,
+)
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 2e-2}
 PRECISIONS = st.sampled_from([torch.float64, torch.float32, torch.float16])
@@ -155,3 +164,65 @@ def test_ssd_of_a_large_half_precision_picture_does_not_overflow() -> None:
     )
     result = ssd(eps_text=eps_text, eps_uncond=eps_uncond, noise=noise, t=torch.tensor([0.1]))
     torch.testing.assert_close(norms(result), norms(eps_text - eps_uncond), rtol=1e-2, atol=0)
+
+
+@given(predictions(st.sampled_from([torch.float64, torch.float32])))
+@settings(deadline=None, max_examples=40)
+def test_a_perpendicular_part_is_orthogonal_and_the_rest_parallel(
+    given_: dict[str, torch.Tensor],
+) -> None:
+    a, b = given_["eps_text"], given_["noise"]
+    part = perpendicular(a, b)
+    bound = TOLERANCE[a.dtype] * norms(a) * norms(b)
+    assert ((part.double() * b.double()).flatten(1).sum(1).abs() <= bound).all()
+    assert ((norms(perpendicular(a - part, b))) <= TOLERANCE[a.dtype] * norms(a)).all()
+
+
+@given(predictions(), st.integers(1, 3))
+@settings(deadline=None, max_examples=40)
+def test_perp_neg_changes_nothing_along_the_wanted_direction(
+    given_: dict[str, torch.Tensor], count: int
+) -> None:
+    avoided = torch.stack([given_["noise"] * (index + 1) for index in range(count)])
+    weights = torch.rand(count, len(given_["noise"]))
+    texts = {name: given_[name] for name in ("eps_text", "eps_uncond")}
+    result = perp_neg(**texts, eps_avoided=avoided, weights=weights)
+    wanted = csd(**given_).double()
+    moved = (result.double() - given_["eps_text"].double()) * wanted
+    scale = norms(wanted) * (norms(result) + norms(given_["eps_text"]) + norms(wanted))
+    assert (moved.flatten(1).sum(1).abs() <= 10 * TOLERANCE[result.dtype] * scale).all()
+    none = perp_neg(**texts, eps_avoided=avoided, weights=0 * weights)
+    assert torch.equal(none, given_["eps_text"])
+
+
+def test_perp_neg_removes_what_an_avoided_text_adds() -> None:
+    wanted, other = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.6, 0.8]])
+    result = perp_neg(
+        eps_text=wanted,
+        eps_uncond=torch.zeros(1, 2),
+        eps_avoided=other[None],
+        weights=torch.ones(1, 1),
+    )
+    torch.testing.assert_close(result, torch.tensor([[1.0, -0.8]]))
+
+
+@given(predictions(st.just(torch.float64)), st.floats(0, 1))
+@settings(deadline=None, max_examples=20)
+def test_a_negative_prompt_comes_in_by_its_share(
+    given_: dict[str, torch.Tensor], share: float
+) -> None:
+    empty, negative = given_["eps_uncond"], given_["noise"]
+    mixed = mix_negative(eps_empty=empty, eps_negative=negative, share=share)
+    torch.testing.assert_close(mixed, (1 - share) * empty + share * negative)
+
+
+@given(predictions(), st.floats(0.01, 3))
+@settings(deadline=None, max_examples=20)
+def test_clipping_holds_every_number_and_leaves_the_small_ones(
+    given_: dict[str, torch.Tensor], limit: float
+) -> None:
+    estimate = csd(**given_)
+    held = clip(estimate, limit)
+    assert (held.double().abs() <= torch.tensor(limit, dtype=held.dtype).double()).all()
+    small = estimate.abs() < limit
+    assert torch.equal(held[small], estimate[small])

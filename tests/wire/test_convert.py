@@ -7,9 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dreamsmith.asset.model import Mesh
-from dreamsmith.errors import TransferFailed
+from dreamsmith.errors import InvalidRequest, TransferFailed
 from dreamsmith.events import PreviewMesh
-from dreamsmith.request import METHODS, PRESETS, CameraRanges, GenerationRequest, Interval
+from dreamsmith.request import (
+    METHODS,
+    OMEGAS,
+    PRESETS,
+    TIME_SCHEDULES,
+    CameraRanges,
+    DistillationSettings,
+    GenerationRequest,
+    Interval,
+)
 from dreamsmith.v1 import generation_pb2 as api
 from dreamsmith.wire import convert
 from dreamsmith.wire.arrays import ArrayLayout, unpack
@@ -25,6 +34,16 @@ REQUESTS = st.builds(
     seed=st.integers(0, 2**63 - 1),
     steps=st.none() | st.integers(1, 100_000),
     cameras=st.builds(CameraRanges, INTERVALS, INTERVALS, INTERVALS, INTERVALS),
+    distillation=st.builds(
+        DistillationSettings,
+        guidance_scale=st.none() | st.floats(0, 1000),
+        threshold=st.floats(0, 1),
+        omega=st.sampled_from(OMEGAS),
+        time_schedule=st.sampled_from(TIME_SCHEDULES),
+        negative_after=st.floats(0, 1),
+        perp_neg=st.booleans(),
+        clip=st.none() | st.floats(0.1, 10),
+    ),
     height_metres=st.floats(0.001, 1000),
     face_budget=st.none() | st.integers(100, 1_000_000),
     texture_size=st.none() | st.sampled_from((64, 4096)),
@@ -35,6 +54,11 @@ REQUESTS = st.builds(
 def test_a_request_survives_the_wire(request: GenerationRequest) -> None:
     message = convert.request_to_spec(request).SerializeToString()
     assert convert.spec_to_request(api.GenerationSpec.FromString(message)) == request
+
+
+def test_files_of_the_client_do_not_travel() -> None:
+    with pytest.raises(InvalidRequest, match="takes no LoRA files"):
+        convert.request_to_spec(GenerationRequest("a red mug", loras=("clay.safetensors",)))
 
 
 def test_a_spec_with_nothing_but_a_prompt_means_the_defaults() -> None:

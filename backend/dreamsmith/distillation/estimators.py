@@ -50,8 +50,7 @@ def ssd(
     precision = torch.promote_types(noise.dtype, torch.float32)
     text, added, h = (part.to(precision) for part in (eps_text, noise, disengaging))
     tiny = torch.finfo(precision).tiny
-    share = _inner(text, added) / _inner(added, added).clamp(min=tiny)
-    seeking = text - share * added
+    seeking = perpendicular(text, added)
     floor = torch.finfo(precision).eps * _norm(text) + tiny
     seeking = seeking * (_norm(h) / torch.maximum(_norm(seeking), floor))
     above = (t > threshold).view(-1, *[1] * (noise.dim() - 1))
@@ -72,6 +71,50 @@ def vsd(
     ``eps_particle`` is predicted by the score of the renderings themselves, without guidance.
     """
     return classifier_free(eps_text, eps_uncond, guidance_scale) - eps_particle
+
+
+def perpendicular(a: Tensor, b: Tensor) -> Tensor:
+    """The part of each sample of ``a`` that is orthogonal to that of ``b``; both (B, ...)."""
+    precision = torch.promote_types(a.dtype, torch.float32)
+    wide_a, wide_b = a.to(precision), b.to(precision)
+    tiny = torch.finfo(precision).tiny
+    share = _inner(wide_a, wide_b) / _inner(wide_b, wide_b).clamp(min=tiny)
+    return (wide_a - share * wide_b).to(a.dtype)
+
+
+def perp_neg(
+    *, eps_text: Tensor, eps_uncond: Tensor, eps_avoided: Tensor, weights: Tensor
+) -> Tensor:
+    """``eps_text`` kept away from other texts (Perp-Neg, Armandpour et al. 2023, equation 8).
+
+    Of each text to avoid, what is orthogonal to the wanted direction is subtracted from it. The
+    result stands for ``eps_text`` in any estimator.
+
+    Args:
+        eps_text: predicted with the wanted text, shape (B, ...).
+        eps_uncond: predicted without, shape (B, ...).
+        eps_avoided: predicted with N texts to avoid, shape (N, B, ...).
+        weights: how strongly each is avoided, not negative, shape (N, B).
+    """
+    wanted = eps_text - eps_uncond
+    result = eps_text
+    for eps, weight in zip(eps_avoided, weights, strict=True):
+        apart = perpendicular(eps - eps_uncond, wanted)
+        result = result - weight.to(apart).view(-1, *[1] * (apart.dim() - 1)) * apart
+    return result
+
+
+def mix_negative(*, eps_empty: Tensor, eps_negative: Tensor, share: float) -> Tensor:
+    """``eps_uncond`` on the way from no text to the negative prompt (CSD, section 4.2).
+
+    A negative prompt from the first step on hinders the shape; CSD lets ``share`` grow from 0 to 1.
+    """
+    return torch.lerp(eps_empty, eps_negative, share)
+
+
+def clip(estimate: Tensor, limit: float) -> Tensor:
+    """Each number held within ``[-limit, limit]`` (Debiased SDS, Hong et al. 2023, section 4.1)."""
+    return estimate.clamp(-limit, limit)
 
 
 def _inner(a: Tensor, b: Tensor) -> Tensor:

@@ -3,14 +3,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from dreamsmith.cameras import Cameras, view_phrases
-from dreamsmith.distillation.estimators import csd, sds, ssd, vsd
+from dreamsmith.cameras import Cameras
+from dreamsmith.distillation.estimators import (
+    clip,
+    csd,
+    mix_negative,
+    perp_neg,
+    sds,
+    ssd,
+    vsd,
+)
 from dreamsmith.distillation.lora import ParticleScore
 from dreamsmith.distillation.loss import distillation_loss
+from dreamsmith.distillation.schedules import OMEGAS
 from dreamsmith.job import Job
+from dreamsmith.priors.prior import Text
 
 # ProlificDreamer's, whatever the prior.
 _VSD_SCALE = 7.5
@@ -23,19 +35,27 @@ class Guidance:
         self._prior = job.prior
         self._prompts = job.prompts
         self._method = job.request.method
+        self._settings = job.request.distillation
         self._generator = job.generator
         self._device = job.device
         self._particle = (
             ParticleScore(self._prior, job.generator) if self._method == "vsd" else None
         )
 
-    def loss(self, images: Tensor, cameras: Cameras, noise_levels: tuple[float, float]) -> Tensor:
+    def loss(
+        self,
+        images: Tensor,
+        cameras: Cameras,
+        noise_levels: tuple[float, float],
+        negative_share: float = 1.0,
+    ) -> Tensor:
         """A scalar whose gradient with respect to the pictures is the method's update.
 
         Args:
             images: rendered pictures in [0, 1], shape (B, 3, R, R).
             cameras: from where they were rendered, B of them, in groups of the prior's ``group``.
             noise_levels: the interval in [0, 1] to draw from.
+            negative_share: how far the negative prompt has taken the empty one's place, 0 to 1.
         """
         x = self._prior.encode_image(images)
         count, group = len(x), self._prior.group
@@ -43,41 +63,78 @@ class Guidance:
         t = low + (high - low) * torch.rand(count // group, generator=self._generator)
         t = t.to(self._device).repeat_interleave(group)
         noise = torch.randn(x.shape, generator=self._generator).to(self._device)
-        phrases = view_phrases(cameras)
-        poses = cameras.camera_to_world.to(self._device)
         with torch.no_grad():
             x_t = self._prior.add_noise(x.detach(), noise, t)
-            eps_text, eps_uncond = self._prior.predict(
-                torch.cat((x_t, x_t)),
-                torch.cat((t, t)),
-                self._prompts.text_and_negative(phrases),
-                torch.cat((poses, poses)),
-            ).chunk(2)
-            if self._particle is not None:
-                plain = self._prompts.plain(count)
-                eps_particle = self._particle.predict(x_t, t, plain, poses)
-        if self._particle is not None:
-            estimate = vsd(
-                eps_text=eps_text,
-                eps_uncond=eps_uncond,
-                noise=noise,
-                t=t,
-                eps_particle=eps_particle,
-                guidance_scale=_VSD_SCALE,
-            )
-        elif self._method == "sds":
-            estimate = sds(
-                eps_text=eps_text,
-                eps_uncond=eps_uncond,
-                noise=noise,
-                t=t,
-                guidance_scale=self._prior.guidance_scale,
-            )
+            eps_text, eps_uncond = self._predictions(x_t, t, cameras, negative_share)
+            estimate = self._estimate(x_t, t, noise, eps_text, eps_uncond, cameras)
+            if self._settings.clip is not None:
+                estimate = clip(estimate, self._settings.clip)
+            omega = OMEGAS[self._settings.omega](*self._prior.alpha_sigma(t))
+        return distillation_loss(x, estimate, omega=omega)
+
+    def _predictions(
+        self, x_t: Tensor, t: Tensor, cameras: Cameras, negative_share: float
+    ) -> tuple[Tensor, Tensor]:
+        """The noise seen with the text and without it, all texts in one pass."""
+        count = len(x_t)
+        is_mixed = self._prompts.has_negative and negative_share < 1
+        texts = [self._prompts.negative(count)]
+        if is_mixed:
+            texts.append(self._prompts.empty(count))
+        if self._settings.perp_neg:
+            views = self._prompts.avoiding_other_views(cameras)
+            texts += [views.wanted, *views.avoided]
         else:
-            estimator = csd if self._method == "csd" else ssd
-            estimate = estimator(eps_text=eps_text, eps_uncond=eps_uncond, noise=noise, t=t)
-        _, sigma = self._prior.alpha_sigma(t)
-        return distillation_loss(x, estimate, omega=sigma**2)
+            texts.append(self._prompts.seen_from(cameras))
+        eps = self._predict(x_t, t, texts, cameras)
+        eps_uncond = eps[0]
+        if is_mixed:
+            eps_uncond = mix_negative(eps_empty=eps[1], eps_negative=eps[0], share=negative_share)
+        if not self._settings.perp_neg:
+            return eps[-1], eps_uncond
+        eps_text = perp_neg(
+            eps_text=eps[-3],
+            eps_uncond=eps_uncond,
+            eps_avoided=eps[-2:],
+            weights=views.weights.to(self._device),
+        )
+        return eps_text, eps_uncond
+
+    def _predict(self, x_t: Tensor, t: Tensor, texts: Sequence[Text], cameras: Cameras) -> Tensor:
+        """The noise seen with each of N texts of B prompts, shape (N, B, C, H, W)."""
+        times = len(texts)
+        poses = cameras.camera_to_world.to(self._device)
+        predicted = self._prior.predict(
+            x_t.repeat(times, 1, 1, 1),
+            t.repeat(times),
+            Text.joined(texts),
+            poses.repeat(times, 1, 1),
+        )
+        return predicted.unflatten(0, (times, len(x_t)))
+
+    def _estimate(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        noise: Tensor,
+        eps_text: Tensor,
+        eps_uncond: Tensor,
+        cameras: Cameras,
+    ) -> Tensor:
+        """What the method says the pictures should move by."""
+        scale = self._settings.guidance_scale
+        seen = {"eps_text": eps_text, "eps_uncond": eps_uncond, "noise": noise, "t": t}
+        if self._particle is not None:
+            poses = cameras.camera_to_world.to(self._device)
+            eps_particle = self._particle.predict(x_t, t, self._prompts.plain(len(x_t)), poses)
+            scale = _VSD_SCALE if scale is None else scale
+            return vsd(**seen, eps_particle=eps_particle, guidance_scale=scale)
+        if self._method == "sds":
+            scale = self._prior.guidance_scale if scale is None else scale
+            return sds(**seen, guidance_scale=scale)
+        if self._method == "csd":
+            return csd(**seen)
+        return ssd(**seen, threshold=self._settings.threshold)
 
     def learn(self, images: Tensor, cameras: Cameras) -> None:
         """VSD's second half of a step: the particle's own score learns from the same pictures."""

@@ -1,11 +1,100 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From which noise levels a stage draws, uniformly; t in [0, 1]."""
+"""From which noise levels a step draws, uniformly; how much each level weighs. t in [0, 1].
+
+A schedule maps the share of a stage that is done to an interval of noise levels.
+"""
 
 from __future__ import annotations
 
-# DreamFusion, section 3. The whole of the field stage: at low noise a guidance direction says
-# little but "more of that colour", which filled a half-formed field's bounds with it when, as
-# ProlificDreamer (section 5) does with a prior for latents, the levels fell after a fifth.
+import math
+from bisect import bisect_left
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Final
+
+from torch import Tensor
+
+# DreamFusion, section 3.
 ALL_NOISE = (0.02, 0.98)
 # ProlificDreamer, section 5: what is left once the coarse shape is decided.
 LOW_NOISE = (0.02, 0.50)
+# ProlificDreamer: after 5000 of 25000 steps.
+_ANNEALED_AFTER = 0.2
+# DreamTime, section 4.1, as thousandths: plateau, and spread of the slopes above and below it.
+_PLATEAU = (500, 800)
+_SPREADS = (100, 300)
+
+
+def uniform(progress: float) -> tuple[float, float]:
+    """All levels throughout.
+
+    The default: at low noise a guidance direction says little but "more of that colour", which
+    filled a half-formed field's bounds with it when the levels fell after a fifth.
+    """
+    return ALL_NOISE
+
+
+def annealed(progress: float) -> tuple[float, float]:
+    """All levels for a fifth of the stage, then the lower half (ProlificDreamer, section 5)."""
+    return ALL_NOISE if progress < _ANNEALED_AFTER else LOW_NOISE
+
+
+def dreamtime(progress: float) -> tuple[float, float]:
+    """One level a step, never rising (DreamTime, Huang et al. 2023, equation 5).
+
+    Levels are left the sooner the less they weigh; the weight is a plateau with Gaussian slopes.
+    """
+    shares = _dreamtime_shares()
+    left = bisect_left(shares, min(progress, shares[-1]))
+    level = min(max((1000 - left) / 1000, ALL_NOISE[0]), ALL_NOISE[1])
+    return level, level
+
+
+@lru_cache(maxsize=1)
+def _dreamtime_shares() -> list[float]:
+    """Cumulative weight of the levels 1000, 999, ..., 1."""
+    low, high = _PLATEAU
+    below, above = _SPREADS
+
+    def weight(level: int) -> float:
+        if level > high:
+            return math.exp(-((level - high) ** 2) / (2 * above**2))
+        if level < low:
+            return math.exp(-((level - low) ** 2) / (2 * below**2))
+        return 1.0
+
+    shares, total = [], 0.0
+    for level in range(1000, 0, -1):
+        total += weight(level)
+        shares.append(total)
+    return [share / total for share in shares]
+
+
+TIME_SCHEDULES: Final[dict[str, Callable[[float], tuple[float, float]]]] = {
+    "uniform": uniform,
+    "annealed": annealed,
+    "dreamtime": dreamtime,
+}
+
+
+def sigma_squared(alpha: Tensor, sigma: Tensor) -> Tensor:
+    """``sigma^2`` (DreamFusion, section 3)."""
+    return sigma**2
+
+
+def constant(alpha: Tensor, sigma: Tensor) -> Tensor:
+    """1 at every level (Magic3D's coarse stage in threestudio)."""
+    return sigma**0
+
+
+def alpha_sigma_squared(alpha: Tensor, sigma: Tensor) -> Tensor:
+    """``alpha sigma^2``, which fades towards pure noise too (Fantasia3D, equation 5)."""
+    return alpha * sigma**2
+
+
+# omega(t), from the scales of signal and noise, each of shape (B,).
+OMEGAS: Final[dict[str, Callable[[Tensor, Tensor], Tensor]]] = {
+    "sigma_squared": sigma_squared,
+    "constant": constant,
+    "alpha_sigma_squared": alpha_sigma_squared,
+}

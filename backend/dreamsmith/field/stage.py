@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dreamsmith.asset.model import Mesh
 from dreamsmith.cameras import preview_camera
-from dreamsmith.distillation.schedules import ALL_NOISE
+from dreamsmith.distillation.schedules import TIME_SCHEDULES
 from dreamsmith.errors import GenerationFailed
 from dreamsmith.events import Stage
 from dreamsmith.field.losses import opaqueness_loss, orientation_loss, sparsity_loss
@@ -61,8 +61,13 @@ class FieldStage(DistillationStage):
         return self.step / self.total_steps
 
     def noise_levels(self) -> tuple[float, float]:
-        """All of them: the coarse shape is yet to be decided."""
-        return ALL_NOISE
+        """As the request's schedule says; all of them by default."""
+        return TIME_SCHEDULES[self.job.request.distillation.time_schedule](self.progress)
+
+    def negative_share(self) -> float:
+        """Rising as the request says; whole from the beginning by default."""
+        after = self.job.request.distillation.negative_after
+        return min(1.0, self.progress / after) if after else 1.0
 
     def draw(self, views: Views) -> Pictures:
         """Volume rendering, with regularisers against haze and normals that look away."""

@@ -41,6 +41,21 @@ class Text:
         rows = list(rows)
         return Text(self.sequence[rows], self.pooled[rows])
 
+    def towards(self, other: Text, shares: Tensor) -> Text:
+        """A mix with ``other`` prompts, B of them too, of which it holds ``shares`` (B,)."""
+        shares = shares.to(self.sequence)
+        return Text(
+            torch.lerp(self.sequence, other.sequence, shares[:, None, None]),
+            torch.lerp(self.pooled, other.pooled, shares[:, None]),
+        )
+
+    @staticmethod
+    def joined(texts: Sequence[Text]) -> Text:
+        """All prompts of ``texts``, one after the other."""
+        return Text(
+            torch.cat([text.sequence for text in texts]), torch.cat([text.pooled for text in texts])
+        )
+
 
 class Prior(ABC):
     """A text-to-image model that says which noise it sees in a picture.

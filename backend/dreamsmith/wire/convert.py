@@ -12,7 +12,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from dreamsmith.asset.model import Mesh
 from dreamsmith.errors import InvalidRequest
 from dreamsmith.events import PreviewImage, PreviewMesh, Progress
-from dreamsmith.request import CameraRanges, GenerationRequest, Interval
+from dreamsmith.request import (
+    CameraRanges,
+    DistillationSettings,
+    GenerationRequest,
+    Interval,
+)
 from dreamsmith.v1 import generation_pb2 as api
 from dreamsmith.wire.arrays import ArrayLayout, pack_mesh, unpack_mesh
 from dreamsmith.wire.job import Artifact, Event, Job, JobError, State
@@ -28,6 +33,7 @@ _COMPONENT_TYPES: Final = {
 }
 _COMPONENT_NAMES: Final = {number: name for name, number in _COMPONENT_TYPES.items()}
 _RANGES: Final = tuple(item.name for item in dataclasses.fields(CameraRanges))
+_SETTINGS: Final = tuple(item.name for item in dataclasses.fields(DistillationSettings))
 _TEXTS: Final = ("method", "prior", "preset")
 _OPTIONALS: Final = ("steps", "height_metres", "face_budget", "texture_size")
 
@@ -54,6 +60,10 @@ def request_to_spec(request: GenerationRequest) -> api.GenerationSpec:
     for name in _RANGES:
         interval: Interval = getattr(request.cameras, name)
         getattr(spec.cameras, name).CopyFrom(api.Interval(low=interval.low, high=interval.high))
+    for name in _SETTINGS:
+        value = getattr(request.distillation, name)
+        if value is not None:
+            setattr(spec.distillation, name, value)
     return spec
 
 
@@ -66,11 +76,13 @@ def spec_to_request(spec: api.GenerationSpec) -> GenerationRequest:
         if spec.cameras.HasField(name):
             interval = getattr(spec.cameras, name)
             ranges[name] = Interval(interval.low, interval.high)
+    settings = {field.name: value for field, value in spec.distillation.ListFields()}
     return GenerationRequest(
         prompt=spec.prompt,
         negative_prompt=spec.negative_prompt,
         seed=spec.seed,
         cameras=CameraRanges(**ranges),
+        distillation=DistillationSettings(**settings),
         **values,
     )
 
