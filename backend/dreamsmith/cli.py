@@ -338,6 +338,53 @@ def doctor(
 
 
 @app.command()
+def evaluate(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder; what lies there is not made again.")
+    ] = Path("evaluation"),
+    prompts: Annotated[
+        list[str] | None, typer.Option("--prompt", help="Repeatable; else sixteen of our own.")
+    ] = None,
+    methods: Annotated[str, typer.Option(help="Comma-separated.")] = ",".join(METHODS),
+    seeds: Annotated[str, typer.Option(help="Comma-separated.")] = "0,1",
+    preset: Preset = "draft",
+    prior: Prior = _DEFAULTS.prior,
+    steps: Steps = None,
+    settings: Settings = None,
+    vary: Annotated[
+        str | None, typer.Option(help="NAME=VALUE,VALUE,...: one row a value, as --set takes it.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Four prompts, the default method, one seed.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Generations at a time.")] = 1,
+    scorer: Annotated[str, typer.Option(help="vocabulary, or clip for open prompts.")] = (
+        "vocabulary"
+    ),
+    clip: Annotated[Path | None, typer.Option(help="Folder of the CLIP model.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make many assets and measure them: tables and pictures in OUTPUT; run again, it goes on."""
+    from dreamsmith.evaluation.command import Plan, evaluate_plan
+
+    plan = Plan.make(
+        prompts=prompts or (),
+        methods=methods,
+        seeds=seeds,
+        preset=preset,
+        prior=prior,
+        steps=steps,
+        settings=settings or (),
+        vary=vary,
+        quick=quick,
+        scorer=scorer,
+        clip_folder=clip,
+    )
+    _make_folder(output)
+    evaluate_plan(plan, output, workers, as_json)
+
+
+@app.command()
 def bench(
     prompt: Annotated[str, typer.Argument(help="What to make meanwhile.")] = "a red mug",
     preset: Preset = "draft",

@@ -79,7 +79,7 @@ def stable_diffusion(prediction_type: str = "epsilon") -> StableDiffusionPipelin
     return StableDiffusionPipeline(
         vae=_vae(),
         text_encoder=CLIPTextModel(_clip_config()),
-        tokenizer=_clip_tokenizer(),
+        tokenizer=clip_tokenizer(),
         unet=_unet(),
         scheduler=PNDMScheduler(prediction_type=prediction_type, **_SCHEDULE),
         safety_checker=None,
@@ -94,8 +94,8 @@ def stable_diffusion_xl() -> StableDiffusionXLPipeline:
         vae=_vae(force_upcast=True),
         text_encoder=CLIPTextModel(_clip_config()),
         text_encoder_2=CLIPTextModelWithProjection(_clip_config()),
-        tokenizer=_clip_tokenizer(),
-        tokenizer_2=_clip_tokenizer(),
+        tokenizer=clip_tokenizer(),
+        tokenizer_2=clip_tokenizer(),
         unet=_unet(
             cross_attention_dim=2 * TEXT_WIDTH,
             use_linear_projection=True,
@@ -127,9 +127,9 @@ def stable_diffusion_3() -> StableDiffusion3Pipeline:
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
         vae=_vae(shift_factor=0.06, scaling_factor=1.5),
         text_encoder=CLIPTextModelWithProjection(_clip_config()),
-        tokenizer=_clip_tokenizer(),
+        tokenizer=clip_tokenizer(),
         text_encoder_2=CLIPTextModelWithProjection(_clip_config()),
-        tokenizer_2=_clip_tokenizer(),
+        tokenizer_2=clip_tokenizer(),
         text_encoder_3=None,
         tokenizer_3=None,
     )
@@ -318,7 +318,7 @@ def _vae(**changes: Any) -> AutoencoderKL:
 
 def _clip_config() -> CLIPTextConfig:
     return CLIPTextConfig(
-        vocab_size=len(_clip_tokenizer()),
+        vocab_size=len(clip_tokenizer()),
         hidden_size=TEXT_WIDTH,
         projection_dim=TEXT_WIDTH,
         intermediate_size=32,
@@ -330,7 +330,7 @@ def _clip_config() -> CLIPTextConfig:
     )
 
 
-def _clip_tokenizer() -> CLIPTokenizer:
+def clip_tokenizer() -> CLIPTokenizer:
     letters = list(bytes_to_unicode().values())
     words = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
     return CLIPTokenizer(

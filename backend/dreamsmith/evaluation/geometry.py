@@ -101,6 +101,16 @@ def measure_shape(positions: NDArray[np.floating], triangles: NDArray[np.integer
     return Shape(components, closed, genus, volume, volume / box if box > 0 else 0.0)
 
 
+@cache
+def true_shape(name: str) -> Shape:
+    """What the named solid of the bundled prior is like.
+
+    Raises:
+        KeyError: no solid has that name.
+    """
+    return measure_shape(*solid_mesh(name))
+
+
 def count_pieces_at(
     positions: NDArray[np.floating], triangles: NDArray[np.integer], height: float
 ) -> int:
@@ -147,7 +157,7 @@ def compare_with_solid(
     """
     random = np.random.default_rng(seed)
     points, faces = _welded(positions, triangles)
-    solid = _surface_points(*_solid_mesh(name), _SAMPLES, random)
+    solid = _surface_points(*solid_mesh(name), _SAMPLES, random)
     mesh = _surface_points(points, faces, _SAMPLES, random)
     scale, turn, shift = _fit(mesh[:_FITTED_SAMPLES], solid[:_FITTED_SAMPLES], not has_front(name))
     rotation = _turn(turn)
@@ -182,7 +192,12 @@ def _welded(
 
 
 @cache
-def _solid_mesh(name: str) -> tuple[Points, Faces]:
+def solid_mesh(name: str) -> tuple[Points, Faces]:
+    """The surface of a named solid: vertices (V, 3) and triangles (F, 3).
+
+    Raises:
+        KeyError: no solid has that name.
+    """
     grid = body_centred_grid(_SOLID_CELLS, 1.1 * RADIUS)
     values = distances(solid_program(name), grid.vertices.double().numpy())
     vertices, triangles = marching_tetrahedra(

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ``dreamsmith evaluate`` does between its options and its tables."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from dreamsmith.errors import InvalidRequest
+from dreamsmith.evaluation.matrix import Cell, CellResult, run_cells
+from dreamsmith.evaluation.report import HEADINGS, cells_of, summarise, write_report
+from dreamsmith.evaluation.scorers import object_and_color
+from dreamsmith.priors import check_prompt
+from dreamsmith.request import DistillationSettings, GenerationRequest
+
+# One object of each kind of shape, every colour at least once.
+PROMPTS: Final = (
+    "a yellow torus",
+    "a blue table",
+    "a green sphere",
+    "a white mug",
+    "a red cube",
+    "a purple cone",
+    "an orange vase",
+    "a brown chair",
+    "a red mushroom",
+    "a cyan boat",
+    "a grey hammer",
+    "a pink house",
+    "a green tree",
+    "a red rocket",
+    "a black barrel",
+    "a white snowman",
+)
+QUICK_PROMPTS: Final = PROMPTS[:4]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to make, and who judges.
+
+    Attributes:
+        cells: the generations.
+        clip_folder: of the CLIP model that judges; None for the vocabulary's own classifier.
+    """
+
+    cells: tuple[Cell, ...]
+    clip_folder: Path | None
+
+    @classmethod
+    def make(
+        cls,
+        *,
+        prompts: Sequence[str],
+        methods: str,
+        seeds: str,
+        preset: str,
+        prior: str,
+        steps: int | None,
+        settings: Sequence[str],
+        vary: str | None,
+        quick: bool,
+        scorer: str,
+        clip_folder: Path | None,
+    ) -> Plan:
+        """Read and check the options of the command.
+
+        Raises:
+            InvalidRequest: one of them is not allowed.
+            PriorNotFound: nothing lies under the prior's name.
+        """
+        if scorer not in ("vocabulary", "clip"):
+            raise InvalidRequest("scorer", f"scorer must be vocabulary or clip, not {scorer!r}")
+        if (scorer == "clip") != (clip_folder is not None):
+            raise InvalidRequest("scorer", "--scorer clip and --clip FOLDER go together")
+        chosen = tuple(prompts) or (QUICK_PROMPTS if quick else PROMPTS)
+        if scorer == "vocabulary":
+            for prompt in chosen:
+                _check_judgeable(prompt)
+        cells = tuple(
+            Cell(
+                f"{method}{label}",
+                GenerationRequest(
+                    prompt,
+                    method=method,
+                    seed=seed,
+                    preset=preset,
+                    prior=prior,
+                    steps=steps,
+                    distillation=DistillationSettings.parse([*settings, *setting]),
+                ).validated(),
+            )
+            for method in (["ssd"] if quick else methods.split(","))
+            for label, setting in _variations(vary)
+            for prompt in chosen
+            for seed in ([0] if quick else _seeds(seeds))
+        )
+        for cell in cells:
+            check_prompt(cell.request)
+        return cls(cells, clip_folder)
+
+
+def evaluate_plan(plan: Plan, output: Path, workers: int, as_json: bool) -> None:
+    """Run a plan with progress, print its table and write it to ``output``."""
+    console = Console(stderr=True)
+    results: list[CellResult] = []
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    ) as bars:
+        task = bars.add_task("assets", total=len(plan.cells))
+        for result in run_cells(plan.cells, output, workers=workers, clip_folder=plan.clip_folder):
+            results.append(result)
+            bars.update(task, completed=len(results))
+            if as_json:
+                print(json.dumps(_values(result), ensure_ascii=False), flush=True)
+            else:
+                bars.console.print(_line(result))
+    order = {cell: place for place, cell in enumerate(plan.cells)}
+    results.sort(key=lambda result: order[result.cell])
+    paths = write_report(results, output)
+    rows = summarise(results)
+    if as_json:
+        for row in rows:
+            print(json.dumps({"event": "row", **dataclasses.asdict(row)}), flush=True)
+        return
+    table = Table(*HEADINGS)
+    for row in rows:
+        table.add_row(*cells_of(row))
+    Console().print(table)
+    Console().print("\n".join(str(path) for path in paths))
+
+
+def _check_judgeable(prompt: str) -> None:
+    if None in object_and_color(prompt):
+        raise InvalidRequest(
+            "prompt",
+            f"the vocabulary's classifier cannot judge {prompt!r}: name one of its props in one of "
+            "its colours, or judge by CLIP with --scorer clip --clip FOLDER",
+        )
+
+
+def _variations(vary: str | None) -> list[tuple[str, list[str]]]:
+    """What is added to the label, and the settings that are set, of each row of a method."""
+    if vary is None:
+        return [("", [])]
+    name, equals, values = vary.partition("=")
+    if not equals or not values:
+        raise InvalidRequest("vary", f"--vary takes NAME=VALUE,VALUE,..., not {vary!r}")
+    return [(f" {name}={value}", [f"{name}={value}"]) for value in values.split(",")]
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return [int(seed) for seed in text.split(",")]
+    except ValueError:
+        raise InvalidRequest(
+            "seeds", f"seeds must be whole numbers with commas, for instance 0,1, not {text!r}"
+        ) from None
+
+
+def _line(result: CellResult) -> str:
+    request, scores = result.cell.request, result.scores
+    begin = f"{result.cell.label}, {request.prompt!r}, seed {request.seed}: "
+    if scores is None:
+        return f"{begin}failed: {result.failure}"
+    named = "named right" if scores.named_by_shaded else "not recognised"
+    overlap = scores.intersection_over_union
+    fit = f", IoU {overlap:.2f}" if overlap is not None else ""
+    return f"{begin}{named}{fit}, {result.seconds:.0f} s"
+
+
+def _values(result: CellResult) -> dict[str, object]:
+    request = result.cell.request
+    scores = dataclasses.asdict(result.scores) if result.scores else {}
+    return {
+        "event": "measured",
+        "label": result.cell.label,
+        "prompt": request.prompt,
+        "seed": request.seed,
+        "failure": result.failure,
+        "seconds": result.seconds,
+        **scores,
+    }

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Judges of R-precision: they say which of many prompts the pictures of an asset show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from dreamsmith.errors import InvalidRequest
+from dreamsmith.evaluation.classifier import RESOLUTION, load_classifier
+from dreamsmith.priors.bundled.vocabulary import COLORS, OBJECTS
+
+
+class Scorer(Protocol):
+    """Compares pictures with prompts.
+
+    Attributes:
+        resolution: edge of the pictures that it wants, in pixels.
+    """
+
+    resolution: int
+
+    def recognises(self, images: Tensor, prompt: str, *, by_shape: bool) -> bool:
+        """Whether the prompt is the one, of all candidates, that suits V pictures together best.
+
+        Args:
+            images: shape (V, 3, R, R), in [0, 1].
+            prompt: the true one.
+            by_shape: the pictures have no colours, so that only the object counts.
+        """
+
+
+class VocabularyScorer:
+    """The classifier that was trained apart from the prior; candidates are all 240 pairs.
+
+    A prompt counts by its object and its first colour.
+    """
+
+    resolution = RESOLUTION
+
+    def __init__(self) -> None:
+        self._classifier = load_classifier()
+
+    @torch.no_grad()
+    def recognises(self, images: Tensor, prompt: str, *, by_shape: bool) -> bool:
+        """By the mean log-probability over the pictures."""
+        name, color = object_and_color(prompt)
+        objects, colors = (logits.log_softmax(1).mean(0) for logits in self._classifier(images))
+        found = list(OBJECTS)[int(objects.argmax())]
+        # Object and colour are judged independently: the best pair is the pair of the best.
+        return found == name and (by_shape or list(COLORS)[int(colors.argmax())] == color)
+
+
+class ClipScorer:
+    """CLIP (Radford et al. 2021), as DreamFusion judges; for prompts of any words."""
+
+    def __init__(self, folder: Path, candidates: Sequence[str]) -> None:
+        """Load a model and embed the prompts to choose from.
+
+        Args:
+            folder: of a CLIP model as transformers saves it, with its processor.
+            candidates: all prompts, the true ones among them.
+
+        Raises:
+            InvalidRequest: no CLIP model lies there.
+        """
+        from transformers import CLIPModel, CLIPTokenizer
+
+        try:
+            self._model = CLIPModel.from_pretrained(folder, local_files_only=True).eval()
+            tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise InvalidRequest(
+                "scorer", f"no CLIP model can be read from {str(folder)!r}: {error}"
+            ) from error
+        self.resolution = int(self._model.config.vision_config.image_size)
+        self._candidates = list(candidates)
+        tokens = tokenizer(self._candidates, padding=True, truncation=True, return_tensors="pt")
+        with torch.no_grad():
+            pooled = self._model.text_model(**tokens).pooler_output
+            self._texts = normalize(self._model.text_projection(pooled), dim=-1)
+
+    @torch.no_grad()
+    def recognises(self, images: Tensor, prompt: str, *, by_shape: bool) -> bool:
+        """By the mean cosine over the pictures."""
+        mean = torch.tensor(_CLIP_MEAN)[:, None, None]
+        spread = torch.tensor(_CLIP_SPREAD)[:, None, None]
+        pooled = self._model.vision_model((images - mean) / spread).pooler_output
+        features = normalize(self._model.visual_projection(pooled), dim=-1)
+        similarity = (features @ self._texts.T).mean(0)
+        return self._candidates[int(similarity.argmax())] == prompt
+
+
+# Of the pictures that CLIP was trained on.
+_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_CLIP_SPREAD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def object_and_color(prompt: str) -> tuple[str | None, str | None]:
+    """The prop and the first colour that a prompt names; None for what it does not."""
+    words = prompt.lower().replace(",", " ").split()
+    return (
+        next((word for word in words if word in OBJECTS), None),
+        next((word for word in words if word in COLORS), None),
+    )
