@@ -42,6 +42,7 @@ class DREAMSMITH_PT_main(_Sidebar, bpy.types.Panel):
         column.prop(settings, "method")
         column.prop(settings, "preset")
         column.prop(settings, "seed")
+        column.prop(settings, "variations")
         column.prop(settings, "height")
         draw_status(layout, context)
 

@@ -15,6 +15,7 @@ FIELDS = (
     "method",
     "preset",
     "seed",
+    "variations",
     "height",
     "steps",
     *request.RANGES,
@@ -55,6 +56,14 @@ def fields(**common: Any) -> dict[str, Any]:
             description="Another number gives another variation; the same one the same object",
             default=0,
             min=0,
+            **common,
+        ),
+        "variations": p.IntProperty(
+            name="Variations",
+            description="Objects to make at once, side by side; each takes as long as one",
+            default=1,
+            min=1,
+            max=8,
             **common,
         ),
         "height": p.FloatProperty(

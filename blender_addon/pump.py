@@ -84,10 +84,10 @@ def step() -> bool:
 
 
 def add_result() -> None:
-    """Put a finished asset that waits into the open file."""
+    """Put finished assets that wait into the open file."""
     current.scene_name = bpy.context.scene.name
     scene.finish(current)
-    current.result = None
+    current.results.clear()
     current.status = Status.SUCCEEDED
 
 

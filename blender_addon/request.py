@@ -26,7 +26,7 @@ RANGE_FIELDS = {
     "distance": "distance",
     "fov": "fov_degrees",
 }
-_PLAIN = ("prompt", "negative_prompt", "method", "preset", "seed", "steps")
+_PLAIN = ("prompt", "negative_prompt", "method", "preset", "seed", "variations", "steps")
 
 
 class BadRequest(Exception):
@@ -64,7 +64,7 @@ def is_loopback(address: str) -> bool:
 
 
 def provenance(
-    request: Mapping[str, Any], job: str, server: str, server_version: str
+    request: Mapping[str, Any], job: str, server: str, server_version: str, variation: int
 ) -> dict[str, Any]:
     """Where an object came from, as custom properties for it."""
     values = {
@@ -79,4 +79,5 @@ def provenance(
         )
     }
     values |= {"job": job, "server": server, "server_version": server_version}
+    values["variation"] = variation
     return {f"dreamsmith_{name}": value for name, value in values.items()}

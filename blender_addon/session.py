@@ -35,12 +35,13 @@ ACTIVE = frozenset({Status.STARTING, Status.QUEUED, Status.RUNNING, Status.CANCE
 
 @dataclass(frozen=True)
 class Result:
-    """The finished asset as it came from the server."""
+    """One finished asset as it came from the server; ``variation`` is its number, from 1."""
 
     mesh: arrays.MeshArrays
     albedo_png: bytes
     roughness: float
     metallic: float
+    variation: int = 1
 
 
 @dataclass
@@ -57,7 +58,7 @@ class Session:
         error: one line for a person, once it failed.
         image_png: the newest preview picture; `take_image` hands it out once.
         preview: the newest preview mesh; `take_preview` hands it out once.
-        result: the finished asset.
+        results: the finished assets, one for each variation; complete once `status` is READY.
         moved_on: another file was opened since the job began.
     """
 
@@ -75,7 +76,7 @@ class Session:
     error: str = ""
     image_png: bytes | None = None
     preview: arrays.MeshArrays | None = None
-    result: Result | None = None
+    results: list[Result] = field(default_factory=list)
     moved_on: bool = False
 
     @property
@@ -127,12 +128,17 @@ class Session:
         elif event == "preview_mesh":
             self.preview = arrays.decode(header["arrays"], blocks)
         elif event == "result":
-            self.result = Result(
-                arrays.decode(header["arrays"], blocks),
-                bytes(blocks["albedo"]),
-                float(header["roughness"]),
-                float(header["metallic"]),
+            self.results.append(
+                Result(
+                    arrays.decode(header["arrays"], blocks),
+                    bytes(blocks["albedo"]),
+                    float(header["roughness"]),
+                    float(header["metallic"]),
+                    int(header["variation"]),
+                )
             )
+            if not header["is_last"]:
+                return
             self.fraction, self.remaining_seconds = 1.0, 0.0
             self.status = Status.READY
         elif event == "cancelled":

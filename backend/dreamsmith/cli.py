@@ -25,9 +25,11 @@ import typer
 
 from dreamsmith.errors import Cancelled, DreamsmithError, GenerationFailed, InvalidRequest
 from dreamsmith.memory import keep_freed_memory
+from dreamsmith.recipes import recipe_named
 from dreamsmith.request import (
     METHODS,
     PRESETS,
+    RECIPES,
     CameraRanges,
     DistillationSettings,
     GenerationRequest,
@@ -48,9 +50,26 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+recipes_app = typer.Typer(help="The papers' settings.", no_args_is_help=True)
+app.add_typer(recipes_app, name="recipe")
+
 Prompt = Annotated[str, typer.Argument(help="What to make, for instance 'a red mug'.")]
 NegativePrompt = Annotated[str, typer.Option(help="What to avoid.")]
 Method = Annotated[str, typer.Option(help=f"Estimator: {', '.join(METHODS)}.")]
+OptionalMethod = Annotated[
+    str | None,
+    typer.Option(
+        help=f"Estimator: {', '.join(METHODS)} [default: {_DEFAULTS.method}, or the recipe's]",
+        show_default=False,
+    ),
+]
+RecipeName = Annotated[
+    str,
+    typer.Option(
+        "--recipe",
+        help=f"A paper's settings: {', '.join(RECIPES)}; `dreamsmith recipe show` lists them.",
+    ),
+]
 Prior = Annotated[
     str,
     typer.Option(
@@ -72,11 +91,26 @@ Settings = Annotated[
 ]
 Preset = Annotated[str, typer.Option(help=f"Effort: {', '.join(PRESETS)}.")]
 Seed = Annotated[int, typer.Option(help="Same seed, same asset.")]
+Variations = Annotated[int, typer.Option(help="Assets to make, 1 to 8: FILE.glb, FILE-2.glb, ...")]
 Steps = Annotated[int | None, typer.Option(help="Steps of the field stage; else the preset's.")]
-Azimuth = Annotated[str, typer.Option(help="LOW:HIGH in degrees; 0 is the front, 90 is +X.")]
-Elevation = Annotated[str, typer.Option(help="LOW:HIGH in degrees from the horizon.")]
-Distance = Annotated[str, typer.Option(help="LOW:HIGH in object radii.")]
-Fov = Annotated[str, typer.Option(help="LOW:HIGH, vertical field of view in degrees.")]
+
+
+def _range_option(help_text: str, usual: Interval) -> Any:
+    shown = f"{help_text} [default: {usual.low:g}:{usual.high:g}, or the recipe's]"
+    return typer.Option(help=shown, metavar="LOW:HIGH", show_default=False)
+
+
+_CAMERAS: Final = _DEFAULTS.cameras
+Azimuth = Annotated[
+    str | None, _range_option("Degrees; 0 is the front, 90 is +X.", _CAMERAS.azimuth_degrees)
+]
+Elevation = Annotated[
+    str | None, _range_option("Degrees from the horizon.", _CAMERAS.elevation_degrees)
+]
+Distance = Annotated[str | None, _range_option("In object radii.", _CAMERAS.distance)]
+Fov = Annotated[
+    str | None, _range_option("Vertical field of view in degrees.", _CAMERAS.fov_degrees)
+]
 Height = Annotated[float, typer.Option(help="Of the finished mesh, in metres.")]
 Faces = Annotated[int | None, typer.Option(help="Most triangles; else the preset's.")]
 TextureSize = Annotated[int | None, typer.Option(help="Texels of an edge; else the preset's.")]
@@ -89,35 +123,41 @@ Server = Annotated[str, typer.Option(envvar="DREAMSMITH_SERVER", help="HOST:PORT
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="As `dreamsmith jobs` shows it.")]
 
 
-def _text(interval: Interval) -> str:
-    return f"{interval.low:g}:{interval.high:g}"
-
-
-_AZIMUTH: Final = _text(_DEFAULTS.cameras.azimuth_degrees)
-_ELEVATION: Final = _text(_DEFAULTS.cameras.elevation_degrees)
-_DISTANCE: Final = _text(_DEFAULTS.cameras.distance)
-_FOV: Final = _text(_DEFAULTS.cameras.fov_degrees)
+# Field of `CameraRanges` -> option.
+_RANGE_OPTIONS: Final = {
+    "azimuth_degrees": "azimuth",
+    "elevation_degrees": "elevation",
+    "distance": "distance",
+    "fov_degrees": "fov",
+}
 
 
 def _request(values: dict[str, Any]) -> GenerationRequest:
-    """The request of the options that `generate` and `submit` share, not validated."""
-    cameras = CameraRanges(
-        azimuth_degrees=Interval.parse(values["azimuth"], "azimuth"),
-        elevation_degrees=Interval.parse(values["elevation"], "elevation"),
-        distance=Interval.parse(values["distance"], "distance"),
-        fov_degrees=Interval.parse(values["fov"], "fov"),
-    )
+    """The request of the options that `generate` and `submit` share, not validated.
+
+    What is not given is the recipe's, where there is one.
+    """
+    recipe = recipe_named(values["recipe"]) if values["recipe"] else None
+    ranges = dataclasses.asdict(recipe.cameras if recipe else _DEFAULTS.cameras)
+    ranges = {name: Interval(**ends) for name, ends in ranges.items()}
+    for field, name in _RANGE_OPTIONS.items():
+        if values[name] is not None:
+            ranges[field] = Interval.parse(values[name], name)
     return GenerationRequest(
         prompt=values["prompt"],
         negative_prompt=values["negative_prompt"],
-        method=values["method"],
+        method=values["method"] or (recipe.method if recipe else _DEFAULTS.method),
+        recipe=values["recipe"],
         prior=values["prior"],
         loras=tuple(values.get("loras") or ()),
         preset=values["preset"],
         seed=values["seed"],
+        variations=values["variations"],
         steps=values["steps"],
-        cameras=cameras,
-        distillation=DistillationSettings.parse(values["settings"] or ()),
+        cameras=CameraRanges(**ranges),
+        distillation=DistillationSettings.parse(
+            values["settings"] or (), recipe.distillation if recipe else None
+        ),
         height_metres=values["height"],
         face_budget=values["faces"],
         texture_size=values["texture_size"],
@@ -129,16 +169,18 @@ def generate(
     prompt: Prompt,
     output: Output,
     negative_prompt: NegativePrompt = "",
-    method: Method = _DEFAULTS.method,
+    method: OptionalMethod = None,
+    recipe: RecipeName = "",
     prior: Prior = _DEFAULTS.prior,
     loras: Loras = None,
     preset: Preset = _DEFAULTS.preset,
     seed: Seed = _DEFAULTS.seed,
+    variations: Variations = _DEFAULTS.variations,
     steps: Steps = None,
-    azimuth: Azimuth = _AZIMUTH,
-    elevation: Elevation = _ELEVATION,
-    distance: Distance = _DISTANCE,
-    fov: Fov = _FOV,
+    azimuth: Azimuth = None,
+    elevation: Elevation = None,
+    distance: Distance = None,
+    fov: Fov = None,
     settings: Settings = None,
     height: Height = _DEFAULTS.height_metres,
     faces: Faces = None,
@@ -156,7 +198,7 @@ def generate(
     from dreamsmith.priors import check_prompt
 
     check_prompt(request)
-    outputs = Outputs.at(output)
+    outputs = Outputs.at(output, request.variations)
     folder = workspace or outputs.workspace
     is_own_folder = not folder.exists()
     _make_folder(folder)
@@ -164,33 +206,48 @@ def generate(
     from dreamsmith.events import AssetReady
     from dreamsmith.generate import generate as run
 
+    if request.recipe:
+        from dreamsmith.presets import settings_for
+
+        print(
+            f"recipe {request.recipe}, scaled to the preset: {settings_for(request).field_steps} "
+            f"steps of the field; `dreamsmith recipe show {request.recipe}` says what differs",
+            file=sys.stderr,
+        )
     if not resume:
         checkpoint.discard_checkpoint(folder)
     elif checkpoint.read_checkpoint(folder, request.fingerprint()) is None:
         print(f"no checkpoint of this request in {folder}: from the beginning", file=sys.stderr)
+    made: list[int] = []
     with _stop_on_signal() as stopped, reporter(as_json) as shown:
         try:
             for event in run(request, workspace=folder, stop=lambda: bool(stopped)):
                 shown.show(event)
                 if isinstance(event, AssetReady):
-                    outputs.write(event.asset)
+                    made.append(event.variation)
+                    files = outputs.variation(event.variation)
+                    files.write(event.asset)
                     mesh = event.asset.mesh
                     values: dict[str, object] = {
                         "event": "asset",
-                        "model": str(outputs.model),
-                        "turntable": str(outputs.turntable),
-                        "animation": str(outputs.animation),
+                        "variation": event.variation,
+                        "model": str(files.model),
+                        "turntable": str(files.turntable),
+                        "animation": str(files.animation),
                         "vertices": len(mesh.positions),
                         "faces": len(mesh.triangles),
                         "provenance": event.asset.provenance,
                     }
-                    line = f"{outputs.model}: {len(mesh.triangles)} faces; beside it "
-                    line += f"{outputs.turntable.name} and {outputs.animation.name}"
+                    line = f"{files.model}: {len(mesh.triangles)} faces; beside it "
+                    line += f"{files.turntable.name} and {files.animation.name}"
                     shown.result(line, **values)
         except Cancelled:
             again = [word for word in sys.argv[1:] if word != "--resume"]
             command = shlex.join(["dreamsmith", *again, "--resume"])
             raise Cancelled(f"stopped; go on with: {command}") from None
+    if len(made) < request.variations:
+        lost = set(range(1, request.variations + 1)) - set(made)
+        print(f"no surface was found for variation {sorted(lost)}", file=sys.stderr)
     checkpoint.discard_checkpoint(folder)
     if is_own_folder or folder == outputs.workspace:
         with contextlib.suppress(OSError):  # Not empty: the user keeps something there.
@@ -225,15 +282,17 @@ def submit(
     prompt: Prompt,
     output: OptionalOutput = None,
     negative_prompt: NegativePrompt = "",
-    method: Method = _DEFAULTS.method,
+    method: OptionalMethod = None,
+    recipe: RecipeName = "",
     prior: Prior = _DEFAULTS.prior,
     preset: Preset = _DEFAULTS.preset,
     seed: Seed = _DEFAULTS.seed,
+    variations: Variations = _DEFAULTS.variations,
     steps: Steps = None,
-    azimuth: Azimuth = _AZIMUTH,
-    elevation: Elevation = _ELEVATION,
-    distance: Distance = _DISTANCE,
-    fov: Fov = _FOV,
+    azimuth: Azimuth = None,
+    elevation: Elevation = None,
+    distance: Distance = None,
+    fov: Fov = None,
     settings: Settings = None,
     height: Height = _DEFAULTS.height_metres,
     faces: Faces = None,
@@ -248,7 +307,7 @@ def submit(
     from dreamsmith.console import job_values, reporter
     from dreamsmith.outputs import Outputs
 
-    outputs = Outputs.at(output) if output else None
+    outputs = Outputs.at(output, request.variations) if output else None
     with Client(server) as client:
         job = client.create(request)
         with reporter(as_json) as shown:
@@ -335,6 +394,34 @@ def doctor(
         return
     for name, finding in findings:
         print(f"{name:<14}{finding}")
+
+
+@recipes_app.command("list")
+def recipe_list(as_json: Json = False) -> None:
+    """List the recipes and the papers that they are of."""
+    for name in RECIPES:
+        found = recipe_named(name)
+        print(
+            json.dumps({"name": name, "title": found.title})
+            if as_json
+            else f"{name:<18}{found.title}"
+        )
+
+
+@recipes_app.command("show")
+def recipe_show(name: Annotated[str, typer.Argument()], as_json: Json = False) -> None:
+    """Show a paper's settings, where each number stands, and what it becomes here."""
+    from rich.console import Console
+    from rich.table import Table
+
+    found = recipe_named(name)
+    if as_json:
+        print(json.dumps(dataclasses.asdict(found), ensure_ascii=False))
+        return
+    table = Table("setting", "paper", "source", "here", title=found.title)
+    for number in found.numbers:
+        table.add_row(number.name, number.paper, number.source, number.here or "the same")
+    Console().print(table)
 
 
 @app.command()
@@ -431,22 +518,30 @@ def _watch(client: Any, job: str, as_json: bool) -> None:
 
 def _download(client: Any, job: str, outputs: Any, as_json: bool) -> None:
     from dreamsmith.console import reporter
-    from dreamsmith.wire.job import ANIMATION, MODEL, TURNTABLE
+    from dreamsmith.wire.job import ANIMATION, MODEL, TURNTABLE, artifact_of
 
+    found = client.get(job)
+    there = {artifact.name for artifact in found.artifacts}
     with reporter(as_json) as shown:
-        client.download(job, TURNTABLE, outputs.turntable)
-        client.download(job, ANIMATION, outputs.animation)
-        model = client.download(job, MODEL, outputs.model)
-        shown.result(
-            f"{outputs.model}: {model.size_bytes} bytes; beside it "
-            f"{outputs.turntable.name} and {outputs.animation.name}",
-            event="asset",
-            model=str(outputs.model),
-            turntable=str(outputs.turntable),
-            animation=str(outputs.animation),
-            size_bytes=model.size_bytes,
-            sha256=model.sha256.hex(),
-        )
+        for number in range(1, found.request.variations + 1):
+            # The first is asked for in any case: where it is missing, the server says why.
+            if number > 1 and artifact_of(MODEL, number) not in there:
+                continue
+            files = outputs.variation(number)
+            client.download(job, artifact_of(TURNTABLE, number), files.turntable)
+            client.download(job, artifact_of(ANIMATION, number), files.animation)
+            model = client.download(job, artifact_of(MODEL, number), files.model)
+            shown.result(
+                f"{files.model}: {model.size_bytes} bytes; beside it "
+                f"{files.turntable.name} and {files.animation.name}",
+                event="asset",
+                variation=number,
+                model=str(files.model),
+                turntable=str(files.turntable),
+                animation=str(files.animation),
+                size_bytes=model.size_bytes,
+                sha256=model.sha256.hex(),
+            )
 
 
 def _make_folder(folder: Path) -> None:

@@ -63,9 +63,15 @@ class CheckpointSaved:
 
 @dataclass(frozen=True)
 class AssetReady:
-    """The last event of a job that succeeded."""
+    """An asset; the last events of a job that succeeded, one for each variation.
+
+    Attributes:
+        asset: the result.
+        variation: its number, from 1.
+    """
 
     asset: Asset
+    variation: int = 1
 
 
 Event = Progress | PreviewImage | PreviewMesh | CheckpointSaved | AssetReady

@@ -18,6 +18,7 @@ from torch import Tensor
 from dreamsmith import __version__
 from dreamsmith.asset.preview import png_bytes
 from dreamsmith.checkpoint import Position, read_checkpoint, write_checkpoint
+from dreamsmith.distillation.guidance import Guidance
 from dreamsmith.errors import Cancelled
 from dreamsmith.events import (
     STAGES,
@@ -31,6 +32,7 @@ from dreamsmith.events import (
 )
 from dreamsmith.field.stage import FieldStage
 from dreamsmith.job import Job
+from dreamsmith.particles import Particles, numbers_in
 from dreamsmith.presets import settings_for
 from dreamsmith.priors import check_prompt, load_prior
 from dreamsmith.request import GenerationRequest
@@ -59,7 +61,8 @@ def generate(
 
     The request is checked before the iterator is returned. A checkpoint is written to the
     workspace every few seconds; where it holds one of the same request, the job goes on from there
-    and ends with the same asset, bit for bit, as if it had never stopped.
+    and ends with the same asset, bit for bit, as if it had never stopped. Each variation that was
+    asked for is an asset; one that came to nothing is left out, unless none is left.
 
     Args:
         request: what to make.
@@ -77,7 +80,7 @@ def generate(
     return _Run(request, workspace, stop).events()
 
 
-_STAGE_CLASSES: dict[Stage, Callable[[Job], DistillationStage]] = {
+_STAGE_CLASSES: dict[Stage, Callable[[Job, Guidance], DistillationStage]] = {
     "field": FieldStage,
     "surface": SurfaceStage,
     "texture": TextureStage,
@@ -157,11 +160,15 @@ class _Run:
                     if shape is not None:
                         placed = preview_placement(shape, self.request.height_metres)
                         yield PreviewMesh(stage.name, stage.step, placed)
-            if isinstance(stage, TextureStage):
+            if stage.name == "texture":
                 break
-            stage = _next_stage(stage)
+            stage = stage.following(_next_stage)
             yield self._checkpoint(stage)
-        yield AssetReady(finish_asset(stage, self.request, self.settings, self._provenance(job)))
+        for number, member in stage.members.items():
+            if isinstance(member, TextureStage):
+                provenance = self._provenance(job) | {"variation": number}
+                asset = finish_asset(member, self.request, self.settings, provenance)
+                yield AssetReady(asset, number)
 
     def _job(self) -> Job:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -173,17 +180,17 @@ class _Run:
         )
         return Job(self.request, self.settings, prior, device)
 
-    def _stage(self, job: Job, position: Position, tensors: dict[str, Tensor]) -> DistillationStage:
-        stage = _STAGE_CLASSES[position.stage](job)
+    def _stage(self, job: Job, position: Position, tensors: dict[str, Tensor]) -> Particles:
+        numbers = numbers_in(tensors) or list(range(1, self.request.variations + 1))
+        stage = Particles.begin(job, _STAGE_CLASSES[position.stage], numbers)
         if tensors:
-            stage.load_tensors(tensors)
-            stage.step = position.step
+            stage.load_tensors(tensors, position.step)
         return stage
 
     def _seconds(self) -> float:
         return self.worked + time.monotonic() - self.since
 
-    def _checkpoint(self, stage: DistillationStage) -> CheckpointSaved:
+    def _checkpoint(self, stage: Particles) -> CheckpointSaved:
         position = Position(self.fingerprint, stage.name, stage.step, self._seconds())
         path = write_checkpoint(self.workspace, position, stage.tensors())
         return CheckpointSaved(stage.name, stage.step, path)

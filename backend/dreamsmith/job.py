@@ -11,11 +11,13 @@ from torch import Tensor
 
 from dreamsmith.backgrounds import sample_backgrounds
 from dreamsmith.cameras import Cameras, sample_cameras, sample_light_directions
-from dreamsmith.lighting import sample_ambient
-from dreamsmith.presets import Settings
+from dreamsmith.lighting import sample_shading
 from dreamsmith.priors.prior import Prior
 from dreamsmith.prompts import Prompts
 from dreamsmith.request import GenerationRequest
+from dreamsmith.settings import Settings, Shading
+
+_PLAIN_SHADING = Shading()
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,14 @@ class Views:
         backgrounds: shape (B, 3, R, R), in [0, 1], R the resolution that is rendered at.
         lights: unit vectors towards a distant light, shape (B, 3).
         ambient: share of the light that comes from everywhere, shape (B,).
+        textureless: bool, shape (B,); where a field shows white in place of its texture.
     """
 
     cameras: Cameras
     backgrounds: Tensor
     lights: Tensor
     ambient: Tensor
+    textureless: Tensor
 
 
 class Job:
@@ -58,24 +62,33 @@ class Job:
         self.settings = settings
         self.prior = prior
         self.prompts = Prompts(request, prior)
+        prior.forget_text_encoder()
         self.device = device
         # On the CPU on every device: the same seed then draws the same numbers everywhere.
         self.generator = torch.Generator().manual_seed(request.seed)
 
-    @property
-    def resolution(self) -> int:
-        """Edge of the pictures that are rendered: the prior's, unless the preset says less."""
-        return min(self.prior.resolution, self.settings.render_resolution)
+    def draw_views(
+        self,
+        batch_size: int,
+        render_resolution: int,
+        shading: Shading = _PLAIN_SHADING,
+        progress: float = 1.0,
+    ) -> Views:
+        """The views of one step.
 
-    def draw_views(self) -> Views:
-        """The views of one step."""
+        Args:
+            batch_size: cameras; a multi-view prior rounds it up to whole objects.
+            render_resolution: largest edge of the pictures; the prior's own if that is smaller.
+            shading: in which light they are.
+            progress: share of the stage that is done.
+        """
         group = self.prior.group
-        count = math.ceil(self.settings.batch_size / group) * group
+        count = math.ceil(batch_size / group) * group
         cameras = sample_cameras(self.request.cameras, count, self.generator, group)
-        resolution = self.resolution
+        resolution = min(self.prior.resolution, render_resolution)
+        backgrounds = sample_backgrounds(count, resolution, self.generator).to(self.device)
+        lights = sample_light_directions(cameras, self.generator).to(self.device)
+        ambient, textureless = sample_shading(shading, progress, count, self.generator)
         return Views(
-            cameras,
-            sample_backgrounds(count, resolution, self.generator).to(self.device),
-            sample_light_directions(cameras, self.generator).to(self.device),
-            sample_ambient(count, self.generator).to(self.device),
+            cameras, backgrounds, lights, ambient.to(self.device), textureless.to(self.device)
         )

@@ -19,8 +19,8 @@ class Outputs:
     model: Path
 
     @classmethod
-    def at(cls, path: Path) -> Outputs:
-        """Check, before any work, that the files can be written.
+    def at(cls, path: Path, variations: int = 1) -> Outputs:
+        """Check, before any work, that the files of all variations can be written.
 
         Raises:
             InvalidRequest: the path does not end in .glb, or its folder may not be written to.
@@ -36,9 +36,16 @@ class Outputs:
                 f"cannot write {str(path)!r}: the folder {str(path.absolute().parent)!r} does not "
                 "exist; make it, or give another",
             )
-        for file in outputs.files:
-            _check_writable(file)
+        for number in range(1, variations + 1):
+            for file in outputs.variation(number).files:
+                _check_writable(file)
         return outputs
+
+    def variation(self, number: int) -> Outputs:
+        """Where a variation's results go: ``mug.glb``, ``mug-2.glb``, ``mug-3.glb``, ..."""
+        if number == 1:
+            return self
+        return Outputs(self.model.with_stem(f"{self.model.stem}-{number}"))
 
     @property
     def turntable(self) -> Path:

@@ -1,40 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What draft, standard and high mean, in steps and sizes."""
+"""What draft, standard and high mean, in steps and sizes; and a recipe on top of one."""
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Final
 
+from dreamsmith.recipes import recipe_named
 from dreamsmith.request import GenerationRequest
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The numbers of one generation.
-
-    Attributes:
-        field_steps: optimisation steps of the radiance field.
-        surface_steps: optimisation steps of the tetrahedral surface, shape and colour together.
-        texture_steps: optimisation steps of the colour on the fixed surface.
-        batch_size: cameras a step; a multi-view prior rounds it up to whole objects.
-        render_resolution: largest edge of the rendered pictures, in pixels. A prior of larger
-            pictures sees them enlarged, as threestudio shows Stable Diffusion 64 pixels at first.
-        grid_resolution: cells along an edge of the tetrahedral grid.
-        face_budget: most triangles of the finished mesh.
-        texture_size: edge of the square texture, in texels.
-    """
-
-    field_steps: int
-    surface_steps: int
-    texture_steps: int
-    batch_size: int
-    render_resolution: int
-    grid_resolution: int
-    face_budget: int
-    texture_size: int
-
+from dreamsmith.settings import Settings
 
 _PRESETS: Final[dict[str, Settings]] = {
     "draft": Settings(
@@ -71,11 +45,19 @@ _PRESETS: Final[dict[str, Settings]] = {
 
 
 def settings_for(request: GenerationRequest) -> Settings:
-    """The preset's numbers, with what the request itself says in their place.
+    """The preset's numbers, the recipe's in their place, and what the request says in theirs.
 
     ``request.steps`` scales the later stages with the field stage.
     """
     settings = _PRESETS[request.preset]
+    if request.recipe:
+        recipe = recipe_named(request.recipe)
+        settings = dataclasses.replace(
+            settings,
+            field=recipe.field,
+            batch_size=recipe.batch_size,
+            render_resolution=recipe.render_resolution,
+        )
     if request.steps is not None:
         scale = request.steps / settings.field_steps
         settings = dataclasses.replace(

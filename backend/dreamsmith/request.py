@@ -18,10 +18,13 @@ METHODS: Final = ("ssd", "sds", "vsd", "csd")
 PRESETS: Final = ("draft", "standard", "high")
 # Explained in `dreamsmith.distillation.schedules`.
 TIME_SCHEDULES: Final = ("uniform", "annealed", "dreamtime")
+# Explained by `dreamsmith recipe show`.
+RECIPES: Final = ("dreamfusion", "prolificdreamer", "ssd", "mvdream")
 OMEGAS: Final = ("sigma_squared", "constant", "alpha_sigma_squared")
 MAXIMUM_PROMPT_LENGTH: Final = 2000
 MAXIMUM_STEPS: Final = 100_000
 MAXIMUM_SEED: Final = 2**63 - 1
+MAXIMUM_VARIATIONS: Final = 8
 
 
 @dataclass(frozen=True)
@@ -120,8 +123,10 @@ class DistillationSettings:
     clip: float | None = None
 
     @classmethod
-    def parse(cls, texts: Sequence[str]) -> DistillationSettings:
-        """Read ``NAME=VALUE``, for instance ``threshold=0.3``.
+    def parse(
+        cls, texts: Sequence[str], base: DistillationSettings | None = None
+    ) -> DistillationSettings:
+        """Read ``NAME=VALUE``, for instance ``threshold=0.3``, in place of what ``base`` says.
 
         Raises:
             InvalidRequest: no setting has that name, or it takes other values.
@@ -136,7 +141,7 @@ class DistillationSettings:
                     "set", f"{text!r} sets nothing: write NAME=VALUE with one of {', '.join(known)}"
                 )
             values[name] = _read(name, value.strip(), known[name])
-        return cls(**values)
+        return dataclasses.replace(base or cls(), **values)
 
     def check(self) -> None:
         """Raise `InvalidRequest` for the first setting that is not allowed."""
@@ -167,7 +172,9 @@ class GenerationRequest:
             weights.
         loras: LoRA files on top of the prior, each ``FILE`` or ``FILE:SCALE``.
         preset: ``draft``, ``standard`` or ``high``.
+        recipe: of a paper, for the weights and schedules of the field stage; empty for our own.
         seed: 0 to 2^63 - 1.
+        variations: assets to make in one job, 1 to 8; with ``vsd`` they keep away from each other.
         steps: optimisation steps of the field stage; None takes the preset's.
         cameras: from where the object is seen.
         distillation: how the method is applied.
@@ -183,7 +190,9 @@ class GenerationRequest:
     prior: str = "bundled"
     loras: tuple[str, ...] = ()
     preset: str = "standard"
+    recipe: str = ""
     seed: int = 0
+    variations: int = 1
     steps: int | None = None
     cameras: CameraRanges = CameraRanges()
     distillation: DistillationSettings = DistillationSettings()
@@ -206,7 +215,10 @@ class GenerationRequest:
             raise InvalidRequest("prompt", 'the prompt is empty: say what to make, "a red mug"')
         _one_of("method", self.method, METHODS)
         _one_of("preset", self.preset, PRESETS)
+        if self.recipe:
+            _one_of("recipe", self.recipe, RECIPES)
         _whole("seed", self.seed, 0, MAXIMUM_SEED)
+        _whole("variations", self.variations, 1, MAXIMUM_VARIATIONS)
         if self.steps is not None:
             _whole("steps", self.steps, 1, MAXIMUM_STEPS)
         self.cameras.check()

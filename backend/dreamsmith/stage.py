@@ -14,7 +14,7 @@ from dreamsmith.determinism import deterministic
 from dreamsmith.distillation.guidance import Guidance
 from dreamsmith.events import Stage
 from dreamsmith.job import Job, Views
-from dreamsmith.state import load_state, pack_state, with_prefix
+from dreamsmith.state import load_state, pack_state
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class DistillationStage(ABC):
         job: what all stages share.
         step: steps done.
         total_steps: steps in all.
-        guidance: the prior and the method.
+        guidance: the prior and the method; other variations share it.
         optimizer: of everything that this stage changes.
         modules: what a checkpoint must hold, by name.
     """
@@ -51,15 +51,20 @@ class DistillationStage(ABC):
     optimizer: torch.optim.Optimizer
     modules: dict[str, nn.Module]
 
-    def __init__(self, job: Job, total_steps: int) -> None:
+    def __init__(self, job: Job, guidance: Guidance, total_steps: int) -> None:
         self.job = job
         self.step = 0
         self.total_steps = total_steps
-        self.guidance = Guidance(job)
+        self.guidance = guidance
 
     @abstractmethod
     def draw(self, views: Views) -> Pictures:
         """What ``views`` see now, with gradients to what is optimised."""
+
+    def views(self) -> Views:
+        """From where this step looks."""
+        settings = self.job.settings
+        return self.job.draw_views(settings.batch_size, settings.render_resolution)
 
     @abstractmethod
     def noise_levels(self) -> tuple[float, float]:
@@ -83,7 +88,7 @@ class DistillationStage(ABC):
             return self._advance()
 
     def _advance(self) -> dict[str, float]:
-        views = self.job.draw_views()
+        views = self.views()
         pictures = self.draw(views)
         loss = self.guidance.loss(
             pictures.images, views.cameras, self.noise_levels(), self.negative_share()
@@ -96,12 +101,9 @@ class DistillationStage(ABC):
         return pictures.metrics
 
     def tensors(self) -> dict[str, Tensor]:
-        """The whole state but for the counters."""
-        state = pack_state(self.job.generator, self.optimizer, **self.modules)
-        return state | {f"guidance.{k}": v for k, v in self.guidance.tensors().items()}
+        """The whole state but for the counters and the guidance."""
+        return pack_state(self.job.generator, self.optimizer, **self.modules)
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
         """Take back `tensors`."""
-        # The guidance first: VSD's has its own copy of the generator's state.
-        self.guidance.load_tensors(with_prefix(tensors, "guidance."))
         load_state(tensors, self.job.generator, self.optimizer, **self.modules)

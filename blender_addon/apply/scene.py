@@ -13,7 +13,7 @@ import bpy
 
 from ..arrays import MeshArrays
 from ..request import provenance
-from ..session import Session
+from ..session import Result, Session
 from . import material
 from . import mesh as meshes
 
@@ -21,6 +21,8 @@ COLLECTION_NAME = "Dreamsmith"
 JOB_KEY = "dreamsmith_job"
 GROWING_KEY = "dreamsmith_growing"
 _MAXIMUM_NAME_LENGTH = 48
+# From the middle of one variation to that of the next, in their mean width.
+_GAP = 1.2
 
 
 def grow(session: Session, source: MeshArrays) -> None:
@@ -38,10 +40,13 @@ def grow(session: Session, source: MeshArrays) -> None:
 
 
 def finish(session: Session) -> bpy.types.Object:
-    """Put the finished asset in the place of the growing mesh, as one undo step."""
-    result = session.result
-    if result is None:
+    """Put the finished asset in the place of the growing mesh, as one undo step.
+
+    Further variations come beside it, along X. Returns the first one's object.
+    """
+    if not session.results:
         raise ValueError("the generation has no result")
+    first, *others = session.results
     name = _name(session)
     item = _find(session.job)
     if item is not None and item.data.is_editmode:
@@ -52,22 +57,39 @@ def finish(session: Session) -> bpy.types.Object:
         item = _new_object(session)
     item.pop(GROWING_KEY, None)
     grown = item.data
+    _give_result(item, session, first)
+    if not grown.users:
+        bpy.data.meshes.remove(grown)
+        item.data.name = name
+    _remove_unused_preview_material()
+    place, left = item.location.copy(), first
+    for result in others:
+        beside = _new_object(session)
+        _give_result(beside, session, result)
+        place.x += _GAP * (_width(left) + _width(result)) / 2
+        beside.location, left = place, result
+    _select(item)
+    bpy.ops.ed.undo_push(message=f"Dreamsmith: {name}")
+    return item
+
+
+def _width(result: Result) -> float:
+    x = result.mesh.positions[:, 0]
+    return float(x.max() - x.min())
+
+
+def _give_result(item: bpy.types.Object, session: Session, result: Result) -> None:
+    """Mesh, material and provenance of a finished asset."""
+    name = _name(session)
     mesh = bpy.data.meshes.new(name)
     meshes.fill(mesh, result.mesh)
     mesh.validate()
     mesh.materials.append(material.finished(name, result))
     item.data = mesh
-    if not grown.users:
-        bpy.data.meshes.remove(grown)
-        mesh.name = name
-    _remove_unused_preview_material()
     for key, value in provenance(
-        session.request, session.job, session.server, session.server_version
+        session.request, session.job, session.server, session.server_version, result.variation
     ).items():
         item[key] = value
-    _select(item)
-    bpy.ops.ed.undo_push(message=f"Dreamsmith: {name}")
-    return item
 
 
 def remove_growing(jobs: Collection[str]) -> None:

@@ -95,6 +95,7 @@ class Generation:
             method=request["method"],
             preset=request["preset"],
             seed=request["seed"],
+            variations=request["variations"],
             height_metres=request["height_metres"],
             cameras=self._schema.message("CameraRanges")(
                 **{name: interval(low=request[name][0], high=request[name][1]) for name in _RANGES}
@@ -179,13 +180,35 @@ class Generation:
     def _send_result(self) -> None:
         job = self._call("GenerationService", "GetJob", name=self._job).job
         artifacts = {item.name.rpartition("/")[2]: item for item in job.artifacts}
+        # One may be missing, if nothing came of it; of a single one all must be there.
+        numbers = [
+            number
+            for number in range(1, max(1, job.spec.variations) + 1)
+            if _named("mesh", number) in artifacts
+        ]
+        if not numbers:
+            raise GenerationEnded("the server's result has no mesh")
+        for number in numbers:
+            self._send_variation(artifacts, number, is_last=number == numbers[-1])
+
+    def _send_variation(self, artifacts: Mapping[str, Any], number: int, *, is_last: bool) -> None:
+        files = {}
         for name in ("mesh", "albedo.png", "model.glb"):
-            if name not in artifacts:
-                raise GenerationEnded(f"the server's result has no {name}")
-        arrays, blocks = self._arrays(artifacts["mesh"].arrays, self._read(artifacts["mesh"]))
-        blocks["albedo"] = self._read(artifacts["albedo.png"])
-        roughness, metallic = self._material(artifacts["model.glb"])
-        self._send("result", blocks, arrays=arrays, roughness=roughness, metallic=metallic)
+            if _named(name, number) not in artifacts:
+                raise GenerationEnded(f"the server's result has no {_named(name, number)}")
+            files[name] = artifacts[_named(name, number)]
+        arrays, blocks = self._arrays(files["mesh"].arrays, self._read(files["mesh"]))
+        blocks["albedo"] = self._read(files["albedo.png"])
+        roughness, metallic = self._material(files["model.glb"])
+        self._send(
+            "result",
+            blocks,
+            arrays=arrays,
+            roughness=roughness,
+            metallic=metallic,
+            variation=number,
+            is_last=is_last,
+        )
 
     def _material(self, glb: Any) -> tuple[float, float]:
         """Roughness and metallic, from the beginning of the GLB: a glTF document in JSON."""
@@ -249,6 +272,12 @@ class Generation:
                 "change the address, or update the older of the two"
             )
         return details or f"the server answered {code.name}"
+
+
+def _named(name: str, variation: int) -> str:
+    """An artifact of a variation: ``model.glb``, ``model-2.glb``, ..."""
+    stem, dot, suffix = name.partition(".")
+    return name if variation == 1 else f"{stem}-{variation}{dot}{suffix}"
 
 
 def _channel_options(is_local: bool) -> list[tuple[str, int]]:

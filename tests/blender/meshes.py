@@ -55,7 +55,7 @@ def session(job: str = "jobs/1") -> Any:
     return module.Session(module.Status.RUNNING, request, "127.0.0.1:50051", job=job)
 
 
-def result() -> Any:
+def result(variation: int = 1) -> Any:
     """A finished asset, red."""
     module = importlib.import_module(f"{MODULE}.session")
-    return module.Result(tetrahedron(textured=True), png(200, 20, 20), 0.6, 0.1)
+    return module.Result(tetrahedron(textured=True), png(200, 20, 20), 0.6, 0.1, variation)

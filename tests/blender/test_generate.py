@@ -63,6 +63,17 @@ def is_running(process_id: int) -> bool:
     return "\nState:\tZ" not in Path(f"/proc/{process_id}/status").read_text(encoding="ascii")
 
 
+def test_variations_of_one_job_stand_side_by_side(server: str) -> None:
+    answer = bpy.ops.dreamsmith.generate(
+        prompt="a blue cube", steps=2, preset="draft", variations=2, server=server
+    )
+    assert answer == {"FINISHED"}
+    one, other = sorted(made(), key=lambda item: item.location.x)
+    assert one["dreamsmith_job"] == other["dreamsmith_job"]
+    assert (one["dreamsmith_variation"], other["dreamsmith_variation"]) == (1, 2)
+    assert other.location.x - one.location.x > (one.dimensions.x + other.dimensions.x) / 2
+
+
 def test_the_operator_makes_a_finished_object(
     pump: ModuleType, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

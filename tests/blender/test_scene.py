@@ -49,11 +49,29 @@ def test_a_growing_mesh_is_one_object_whatever_arrives(scene: ModuleType) -> Non
     assert only_mesh() is item
 
 
+def test_variations_stand_side_by_side_and_go_with_one_undo(scene: ModuleType) -> None:
+    session = meshes.session()
+    scene.grow(session, meshes.tetrahedron(color=10))
+    only_mesh().location = (3, 1, 0)
+    session.results = [meshes.result(variation) for variation in (1, 2, 4)]
+    first = scene.finish(session)
+    made = sorted(bpy.data.collections["Dreamsmith"].objects, key=lambda item: item.location.x)
+    assert made[0] is first
+    assert [item["dreamsmith_variation"] for item in made] == [1, 2, 4]
+    for item, x in zip(made, (3.0, 4.2, 5.4), strict=True):
+        assert tuple(item.location) == pytest.approx((x, 1, 0))
+        assert item.data.materials[0].name.startswith("a red mug")
+    assert len({item.data.name for item in made}) == 3
+    # Nobody but the first is taken for the growing mesh.
+    scene.remove_growing({session.job})
+    assert len(bpy.data.collections["Dreamsmith"].objects) == 3
+
+
 def test_the_result_takes_the_place_of_the_growing_mesh(scene: ModuleType) -> None:
     session = meshes.session()
     scene.grow(session, meshes.tetrahedron(color=10))
     only_mesh().location = (3, 0, 0)
-    session.result = meshes.result()
+    session.results = [meshes.result()]
     item = scene.finish(session)
     assert only_mesh() is item
     assert tuple(item.location) == (3, 0, 0)
@@ -66,23 +84,23 @@ def test_the_result_takes_the_place_of_the_growing_mesh(scene: ModuleType) -> No
 
 def test_the_result_is_drawn_with_its_texture(scene: ModuleType) -> None:
     session = meshes.session()
-    session.result = meshes.result()
+    session.results = [meshes.result()]
     item = scene.finish(session)
     uv = np.empty(24, np.float32)
     item.data.uv_layers["UVMap"].uv.foreach_get("vector", uv)
-    assert np.array_equal(uv, session.result.mesh.corner_uv.ravel())
+    assert np.array_equal(uv, session.results[0].mesh.corner_uv.ravel())
     shader = item.active_material.node_tree.nodes["Principled BSDF"]
     picture = shader.inputs["Base Color"].links[0].from_node.image
     assert shader.inputs["Roughness"].default_value == pytest.approx(0.6)
     assert shader.inputs["Metallic"].default_value == pytest.approx(0.1)
-    assert bytes(picture.packed_file.data) == session.result.albedo_png
+    assert bytes(picture.packed_file.data) == session.results[0].albedo_png
     assert (picture.colorspace_settings.name, tuple(picture.size)) == ("sRGB", (16, 16))
     assert picture.pixels[0] == pytest.approx(200 / 255, abs=1e-3)
 
 
 def test_solid_view_shows_the_mean_colour(scene: ModuleType) -> None:
     session = meshes.session()
-    session.result = meshes.result()
+    session.results = [meshes.result()]
     red, green, blue, _ = scene.finish(session).active_material.diffuse_color
     assert red == pytest.approx(0.578, abs=0.01)
     assert green == blue == pytest.approx(0.007, abs=0.001)
@@ -90,7 +108,7 @@ def test_solid_view_shows_the_mean_colour(scene: ModuleType) -> None:
 
 def test_where_it_came_from_is_on_the_object(scene: ModuleType) -> None:
     session = meshes.session()
-    session.result = meshes.result()
+    session.results = [meshes.result()]
     item = scene.finish(session)
     assert item["dreamsmith_prompt"] == "a red mug"
     assert item["dreamsmith_seed"] == 7
@@ -101,7 +119,7 @@ def test_where_it_came_from_is_on_the_object(scene: ModuleType) -> None:
 def test_the_result_is_one_undo_step(scene: ModuleType) -> None:
     session = meshes.session()
     scene.grow(session, meshes.tetrahedron(color=10))
-    session.result = meshes.result()
+    session.results = [meshes.result()]
     scene.finish(session)
     bpy.ops.ed.undo()
     assert not bpy.data.objects
@@ -116,7 +134,7 @@ def test_undo_while_it_grows_loses_nothing(scene: ModuleType) -> None:
     bpy.ops.ed.undo_push(message="Empty")
     bpy.ops.ed.undo()
     scene.grow(session, meshes.tetrahedron(color=20))
-    session.result = meshes.result()
+    session.results = [meshes.result()]
     assert only_mesh() is scene.finish(session)
 
 
@@ -128,7 +146,7 @@ def test_undo_does_not_bring_back_a_growing_mesh_for_good(
     bpy.ops.object.empty_add()
     bpy.ops.ed.undo_push(message="The user's own step, with the growing mesh in it")
     pump._jobs.add(session.job)
-    session.result = meshes.result()
+    session.results = [meshes.result()]
     scene.finish(session)
     bpy.ops.ed.undo()
     assert [item.type for item in bpy.data.objects] == ["EMPTY"]
@@ -141,7 +159,7 @@ def test_a_growing_mesh_that_the_user_edits_is_left_to_them(scene: ModuleType) -
     bpy.context.view_layer.objects.active = mine
     bpy.ops.object.mode_set(mode="EDIT")
     scene.grow(session, meshes.tetrahedron(color=20, size=2.0))
-    session.result = meshes.result()
+    session.results = [meshes.result()]
     item = scene.finish(session)
     assert bpy.context.mode == "EDIT_MESH"
     bpy.ops.object.mode_set(mode="OBJECT")
@@ -152,14 +170,14 @@ def test_a_growing_mesh_that_the_user_edits_is_left_to_them(scene: ModuleType) -
 def test_it_stands_at_the_cursor(scene: ModuleType) -> None:
     bpy.context.scene.cursor.location = (1, 2, 3)
     session = meshes.session()
-    session.result = meshes.result()
+    session.results = [meshes.result()]
     assert tuple(scene.finish(session).location) == (1, 2, 3)
 
 
 def test_a_scene_that_was_deleted_meanwhile_is_no_obstacle(scene: ModuleType) -> None:
     session = meshes.session()
     session.scene_name = "Gone"
-    session.result = meshes.result()
+    session.results = [meshes.result()]
     assert scene.finish(session).users_scene == (bpy.context.scene,)
 
 

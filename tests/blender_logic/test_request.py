@@ -14,6 +14,7 @@ VALUES: dict[str, Any] = {
     "method": "ssd",
     "preset": "draft",
     "seed": 3,
+    "variations": 1,
     "steps": 0,
     "height": 0.1,
     "azimuth": (-180.0, 180.0),
@@ -61,7 +62,7 @@ def test_only_addresses_of_this_machine_are_loopback(address: str, expected: boo
 
 
 def test_provenance_names_everything_that_made_the_object() -> None:
-    found = request.provenance(request.build(VALUES), "jobs/1", "127.0.0.1:50051", "0.1.0")
+    found = request.provenance(request.build(VALUES), "jobs/1", "127.0.0.1:50051", "0.1.0", 1)
     assert found["dreamsmith_prompt"] == "a red mug"
     assert found["dreamsmith_job"] == "jobs/1"
     assert set(found) >= {

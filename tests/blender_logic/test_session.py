@@ -45,10 +45,13 @@ def test_a_generation_goes_from_accepted_to_ready() -> None:
     uv = np.zeros((12, 2), np.float32)
     specs = SPECS | {"corner_uv": {"type": "float32", "components": 2, "count": 12}}
     blocks = mesh_blocks() | {"corner_uv": uv.tobytes(), "albedo": b"png"}
-    send(session, "result", blocks, arrays=specs, roughness=0.5, metallic=0.0)
+    result = {"arrays": specs, "roughness": 0.5, "metallic": 0.0}
+    send(session, "result", blocks, variation=1, is_last=False, **result)
+    assert session.status is Status.RUNNING
+    send(session, "result", blocks, variation=3, is_last=True, **result)
     assert session.status is Status.READY
-    assert session.result is not None
-    assert session.result.mesh.triangles.tolist() == TRIANGLES.tolist()
+    assert session.results[0].mesh.triangles.tolist() == TRIANGLES.tolist()
+    assert [found.variation for found in session.results] == [1, 3]
 
 
 def test_messages_of_an_earlier_generation_are_ignored() -> None:

@@ -170,11 +170,14 @@ def test_submit_watch_download_and_cancel_are_clients(
 ) -> None:
     at = ["--server", server.address]
     output = tmp_path / "mug.glb"
-    answer = dreamsmith("submit", "a red mug", *SMALL, *at, "-o", output, "--json")
+    words = ["submit", "a red mug", *SMALL, "--variations", "2", *at, "-o", output, "--json"]
+    answer = dreamsmith(*words)
     assert answer.returncode == 0, answer.stderr
     events = [json.loads(line) for line in answer.stdout.splitlines()]
-    assert [events[0]["event"], events[-1]["event"]] == ["job", "asset"]
-    assert output.read_bytes()[:4] == b"glTF"
+    assert [events[index]["event"] for index in (0, -2, -1)] == ["job", "asset", "asset"]
+    assert [Path(event["model"]).name for event in events[-2:]] == ["mug.glb", "mug-2.glb"]
+    assert output.read_bytes()[:4] == (tmp_path / "mug-2.glb").read_bytes()[:4] == b"glTF"
+    assert output.read_bytes() != (tmp_path / "mug-2.glb").read_bytes()
     job = events[0]["name"]
     answer = dreamsmith("download", job.removeprefix("jobs/"), "-o", tmp_path / "again.glb", *at)
     assert answer.returncode == 0, answer.stderr

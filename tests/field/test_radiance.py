@@ -83,3 +83,18 @@ def test_no_positions_give_nothing_and_do_not_fail(kernels: str) -> None:
     density, albedo = field.density_and_albedo(torch.zeros(0, 3))
     (density.sum() + albedo.sum()).backward()
     assert density.shape == (0,) and albedo.shape == (0, 3)
+
+
+def test_a_share_of_the_levels_leaves_the_fine_ones_out() -> None:
+    field, whole = make(), make()
+    for each in (field, whole):
+        each.encoding.table.data.normal_(generator=torch.Generator().manual_seed(0))
+    field.use_levels(0.5)
+    field.density(points(50)).sum().backward()
+    gradient = field.encoding.table.grad
+    assert gradient is not None
+    coarse = sum(field.config.encoding.sizes[:2])
+    assert gradient[:coarse].any() and not gradient[coarse:].any()
+    assert not torch.allclose(field.density(points(50)), whole.density(points(50)))
+    field.use_levels(1.0)
+    assert torch.equal(field.density(points(50)), whole.density(points(50)))

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from dreamsmith.cameras import sample_cameras
+from dreamsmith.distillation.guidance import Guidance
 from dreamsmith.errors import PriorNotFound
 from dreamsmith.events import AssetReady
 from dreamsmith.field.stage import FieldStage
@@ -111,7 +112,7 @@ def test_the_same_seed_gives_the_same_steps(family: str, folders: Callable[[str]
     states = []
     for _ in range(2):
         job = Job(request, settings_for(request), loaded(folders(family)), torch.device("cpu"))
-        stage = FieldStage(job)
+        stage = FieldStage(job, Guidance(job))
         stage.advance()
         stage.advance()
         states.append(stage.tensors())
@@ -167,15 +168,16 @@ def test_flow_noise_agrees_with_the_flow_scheduler(
     prior = loaded(folders(family))
     x_t, t, text = noisy(prior)
     found = prior.predict(x_t, t, text)
-    velocity = (found - x_t) / (1 - t)[:, None, None, None]
+    alpha, sigma = prior.alpha_sigma(t)
+    velocity = (found - x_t) / alpha[:, None, None, None]
     scheduler = prior.pipeline.scheduler  # type: ignore[attr-defined]
     for row in range(len(t)):
-        scheduler.set_timesteps(sigmas=[float(t[row])], mu=0.0)
-        scheduler.sigmas = torch.tensor([float(t[row]), 0.0])
+        scheduler.set_timesteps(sigmas=[float(sigma[row])], mu=0.0)
+        scheduler.sigmas = torch.tensor([float(sigma[row]), 0.0])
         clean = scheduler.step(
             velocity[row : row + 1], scheduler.timesteps[0], x_t[row : row + 1]
         ).prev_sample
-        expected = (x_t[row] - (1 - t[row]) * clean[0]) / t[row]
+        expected = (x_t[row] - alpha[row] * clean[0]) / sigma[row]
         assert torch.allclose(found[row], expected, atol=1e-4)
 
 
@@ -189,14 +191,14 @@ def test_flux_latents_and_outputs_are_its_pipelines(folders: Callable[[str], Pat
     embeddings, text_ids = pipeline.encode_prompt(PROMPTS[0])
     output = pipeline.transformer(
         hidden_states=pipeline._pack_latents(x_t),
-        timestep=t,
+        timestep=prior.alpha_sigma(t)[1],
         encoder_hidden_states=embeddings,
         txt_ids=text_ids,
         img_ids=pipeline._prepare_latent_ids(x_t),
     ).sample
     velocity = pipeline._unpack_latents_with_ids(output, pipeline._prepare_latent_ids(x_t))
     found = prior.predict(x_t, t, prior.encode_text(PROMPTS[:1]))
-    assert torch.allclose(found, x_t + 0.6 * velocity, atol=1e-5)
+    assert torch.allclose(found, x_t + prior.alpha_sigma(t)[0] * velocity, atol=1e-5)
 
 
 def test_multi_view_weights_load_under_their_published_names(tmp_path: Path) -> None:
@@ -264,7 +266,9 @@ def test_a_distilled_model_is_refused_with_the_reason(tmp_path: Path) -> None:
 def test_half_precision_networks_keep_their_autoencoder_whole(
     folders: Callable[[str], Path], monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("dreamsmith.priors.load._fastest_dtype", lambda device: torch.bfloat16)
+    monkeypatch.setattr(
+        "dreamsmith.priors.load._fastest_dtype", lambda device, half: torch.bfloat16
+    )
     prior = load(str(folders("sdxl")), torch.device("cpu"), trainable=False)
     assert prior.dtype == torch.bfloat16
     images = torch.rand(1, 3, 64, 64, requires_grad=True)
@@ -273,3 +277,18 @@ def test_half_precision_networks_keep_their_autoencoder_whole(
     with torch.no_grad():
         predicted = prior.predict(x, torch.tensor([0.5]), prior.encode_text(["a mug"]))
     assert predicted.dtype == torch.float32
+
+
+@pytest.mark.parametrize("family", SAVERS)
+def test_a_job_frees_the_text_encoders_once_the_prompts_are_embedded(
+    family: str, folders: Callable[[str], Path]
+) -> None:
+    request = short_request(family, folders(family))
+    prior: Any = loaded(folders(family))
+    pipeline = prior.pipeline
+    before = prior.encode_text(["a red mug"])
+    job = Job(request, settings_for(request), prior, torch.device("cpu"))
+    assert not any(
+        module for name, module in pipeline.components.items() if name.startswith("text_encoder")
+    )
+    assert torch.allclose(job.prompts.plain(1).sequence, before.sequence, atol=1e-5)

@@ -13,6 +13,7 @@ from dreamsmith.request import (
     METHODS,
     OMEGAS,
     PRESETS,
+    RECIPES,
     TIME_SCHEDULES,
     CameraRanges,
     DistillationSettings,
@@ -31,7 +32,9 @@ REQUESTS = st.builds(
     method=st.sampled_from(METHODS),
     prior=st.sampled_from(("bundled", "owner/model")),
     preset=st.sampled_from(PRESETS),
+    recipe=st.sampled_from(("", *RECIPES)),
     seed=st.integers(0, 2**63 - 1),
+    variations=st.integers(1, 8),
     steps=st.none() | st.integers(1, 100_000),
     cameras=st.builds(CameraRanges, INTERVALS, INTERVALS, INTERVALS, INTERVALS),
     distillation=st.builds(

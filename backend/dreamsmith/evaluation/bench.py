@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from dreamsmith.distillation.guidance import Guidance
 from dreamsmith.events import Stage
 from dreamsmith.field.stage import FieldStage
 from dreamsmith.job import Job
@@ -46,7 +47,7 @@ def bench_stages(request: GenerationRequest, steps: int = 40) -> Iterator[StageS
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     prior = load_prior(request.prior, device, trainable=request.method == "vsd")
     job = Job(request.validated(), settings_for(request), prior, device)
-    stage: DistillationStage = FieldStage(job)
+    stage: DistillationStage = FieldStage(job, Guidance(job))
     field_seconds: float | None = None
     for following in (SurfaceStage.after, TextureStage.after, None):
         seconds, in_prior = _measure(stage, prior, steps)

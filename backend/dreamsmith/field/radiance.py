@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dreamsmith.kernels.hash_grid import HashGridConfig, select_encoding
+from dreamsmith.kernels.hash_grid import FEATURES, HashGridConfig, select_encoding
 
 # Adam moves every weight by its learning rate a step, whatever the gradient: so the density can go
 # from haze to wall within the few hundred steps of a draft.
@@ -67,6 +67,7 @@ class RadianceField(nn.Module):
         self.encoding = select_encoding(device, kernels)(config.encoding, generator)
         self.density_head = _Head(config.encoding.width, config.hidden, 1, generator)
         self.albedo_head = _Head(config.encoding.width, config.hidden, 3, generator)
+        self._weights: Tensor | None = None
         self.to(device)
 
     def density(self, positions: Tensor) -> Tensor:
@@ -82,9 +83,18 @@ class RadianceField(nn.Module):
         """Albedo at ``positions`` (N, 3), sRGB in [0, 1], shape (N, 3)."""
         return torch.sigmoid(self.albedo_head(self._encode(positions)))
 
+    def use_levels(self, share: float) -> None:
+        """Let only this share of the encoding's levels count, coarse ones first, 0 < share <= 1.
+
+        A level that comes in comes in by degrees (SSD, section 5; Nerfies, equation 8).
+        """
+        levels = self.config.encoding.levels
+        weights = (share * levels - torch.arange(levels)).clamp(0, 1)
+        self._weights = weights.repeat_interleave(FEATURES) if share < 1 else None
+
     def _encode(self, positions: Tensor) -> Tensor:
         features: Tensor = self.encoding((positions / self.config.bound + 1) / 2)
-        return features
+        return features if self._weights is None else features * self._weights.to(features)
 
     def _density(self, positions: Tensor, features: Tensor) -> Tensor:
         blob = self.config.blob_density * (1 - positions.norm(dim=-1) / self.config.blob_radius)

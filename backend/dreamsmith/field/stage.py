@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dreamsmith.asset.model import Mesh
 from dreamsmith.cameras import preview_camera
+from dreamsmith.distillation.guidance import Guidance
 from dreamsmith.distillation.schedules import TIME_SCHEDULES
 from dreamsmith.errors import GenerationFailed
 from dreamsmith.events import Stage
@@ -28,9 +29,6 @@ _RAY_STEP = 1 / 24
 _NORMAL_EPSILON = 0.04
 # Rays that see less than this get no normal: theirs would be noise.
 _VISIBLE = 0.05
-_SPARSITY = 1.0
-_OPAQUENESS = 20.0
-_ORIENTATION = 20.0
 _PREVIEW_CELLS = 28
 _PICTURE_RESOLUTION = 96
 _POINTS_AT_ONCE = 1 << 17
@@ -46,9 +44,13 @@ class FieldStage(DistillationStage):
 
     name: Stage = "field"
 
-    def __init__(self, job: Job) -> None:
-        super().__init__(job, job.settings.field_steps)
-        self.field = RadianceField(FieldConfig(), job.generator, device=job.device)
+    def __init__(self, job: Job, guidance: Guidance) -> None:
+        super().__init__(job, guidance, job.settings.field_steps)
+        self._settings = job.settings.field
+        config = FieldConfig(
+            blob_density=self._settings.blob_density, blob_radius=self._settings.blob_radius
+        )
+        self.field = RadianceField(config, job.generator, device=job.device)
         self.occupancy = OccupancyGrid(self.field.config.bound).to(job.device)
         self.modules = {"field": self.field, "occupancy": self.occupancy}
         self.optimizer = torch.optim.Adam(
@@ -59,6 +61,14 @@ class FieldStage(DistillationStage):
     def progress(self) -> float:
         """The share of the stage that is done."""
         return self.step / self.total_steps
+
+    def views(self) -> Views:
+        """Coarse ones, and from some time on fine ones, where the settings say so."""
+        settings, progress = self.job.settings, self.progress
+        size, resolution = settings.batch_size, settings.render_resolution
+        if progress >= self._settings.fine_from:
+            size, resolution = self._settings.fine_batch_size, self._settings.fine_resolution
+        return self.job.draw_views(size, resolution, self._settings.shading, progress)
 
     def noise_levels(self) -> tuple[float, float]:
         """As the request's schedule says; all of them by default."""
@@ -71,13 +81,15 @@ class FieldStage(DistillationStage):
 
     def draw(self, views: Views) -> Pictures:
         """Volume rendering, with regularisers against haze and normals that look away."""
+        settings, progress = self._settings, self.progress
+        self.field.use_levels(settings.levels.at(progress))
         if self.step % _OCCUPANCY_EVERY == 0:
             self.occupancy.update(self.field.density, self.job.generator)
         images, rendering, normals, away = self.render(views, self.job.generator)
         regularisation = (
-            _SPARSITY * sparsity_loss(rendering.opacity)
-            + _OPAQUENESS * self.progress * opaqueness_loss(rendering.opacity)
-            + _ORIENTATION * orientation_loss(rendering.opacity, normals, away)
+            settings.sparsity.at(progress) * sparsity_loss(rendering.opacity)
+            + settings.opaqueness.at(progress) * opaqueness_loss(rendering.opacity)
+            + settings.orientation.at(progress) * orientation_loss(rendering.opacity, normals, away)
         )
         metrics = {"opacity": float(rendering.opacity.detach().mean())}
         return Pictures(images, regularisation, metrics)
@@ -113,7 +125,9 @@ class FieldStage(DistillationStage):
         cosine = (normals * views.lights[camera]).sum(-1).clamp(min=0)
         ambient = views.ambient[camera]
         light = ambient + (1 - ambient) * cosine
-        color = rendering.foreground * light[:, None]
+        white = rendering.opacity[:, None].expand_as(rendering.foreground)
+        shown = torch.where(views.textureless[camera][:, None], white, rendering.foreground)
+        color = shown * light[:, None]
         color = color + (1 - rendering.opacity[:, None]) * background
         images = color.reshape(count, resolution, resolution, 3).permute(0, 3, 1, 2)
         return images, rendering, normals, directions
@@ -130,6 +144,7 @@ class FieldStage(DistillationStage):
                 ),
                 (camera.position / camera.distance[:, None]).to(self.job.device),
                 torch.full((1,), 0.5, device=self.job.device),
+                torch.zeros(1, dtype=torch.bool, device=self.job.device),
             )
         )
         return images[0].clamp(0, 1).cpu()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dreamsmith.priors.noise import DiscreteDiffusion, NoiseProcess
-from dreamsmith.priors.prior import Prior, Text, image_layout
+from dreamsmith.priors.prior import Prior, Text, image_layout, text_dtype
 
 
 class LatentPrior(Prior):
@@ -30,9 +30,20 @@ class LatentPrior(Prior):
         # In single precision on every device: SDXL's overflows in half precision, and the gradient
         # through any of them underflows there.
         self._vae = pipeline.vae.to(device, torch.float32).requires_grad_(False).eval()
-        for name, module in pipeline.components.items():
-            if name.startswith("text_encoder") and module is not None:
-                module.to(device).requires_grad_(False).eval()
+        for module in self._text_encoders().values():
+            module.to(device, text_dtype(device)).requires_grad_(False).eval()
+
+    def _text_encoders(self) -> dict[str, torch.nn.Module]:
+        return {
+            name: module
+            for name, module in self.pipeline.components.items()
+            if name.startswith("text_encoder") and module is not None
+        }
+
+    def forget_text_encoder(self) -> None:
+        """Free all of them."""
+        for name in self._text_encoders():
+            setattr(self.pipeline, name, None)
 
     def _encode(self, images: Tensor) -> Tensor:
         # The mean: a sample would add noise to every gradient.

@@ -41,10 +41,12 @@ class _Family:
     Attributes:
         prior: its adapter.
         left_out: components that distillation has no use for.
+        half: the half precision that its network was published for.
     """
 
     prior: Any
     left_out: tuple[str, ...] = ()
+    half: torch.dtype = torch.float16
 
 
 # By `_class_name` of a model_index.json.
@@ -59,7 +61,7 @@ FAMILIES: Final[dict[str, _Family]] = {
     "StableDiffusion3Pipeline": _Family(
         StableDiffusion3Prior, ("feature_extractor", "image_encoder")
     ),
-    "Flux2KleinPipeline": _Family(Flux2KleinPrior),
+    "Flux2KleinPipeline": _Family(Flux2KleinPrior, half=torch.bfloat16),
     _MULTI_VIEW: _Family(MultiViewPrior),
 }
 
@@ -84,36 +86,36 @@ def load(name: str, device: torch.device, *, trainable: bool, loras: Sequence[Lo
         )
     if place.sha256:
         check_hash(name, file or folder, place.sha256)
+    dtype = torch.float32 if trainable else _fastest_dtype(device, family.half)
+    # LoRA files add up without rounding; on a CPU there is memory enough to cast in place.
+    first = torch.float32 if loras or device.type == "cpu" else dtype
     try:
         if index["_class_name"] == _MULTI_VIEW:
-            pipeline = _multi_view_pipeline(folder)
+            pipeline = _multi_view_pipeline(folder, first)
         else:
-            pipeline = _pipeline(index, family, folder, file)
+            pipeline = _pipeline(index, family, folder, file, first)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         where = str(file or folder)
         raise PriorNotFound(f"the model in {where!r} cannot be read: {error}") from error
     for lora in loras:
         fuse(pipeline, lora)
-    prior: Prior = family.prior(
-        pipeline, device, torch.float32 if trainable else _fastest_dtype(device)
-    )
+    prior: Prior = family.prior(pipeline, device, dtype)
     return prior
 
 
-def _pipeline(index: dict[str, Any], family: _Family, folder: Path, file: Path | None) -> Any:
+def _pipeline(
+    index: dict[str, Any], family: _Family, folder: Path, file: Path | None, dtype: torch.dtype
+) -> Any:
     kind = getattr(diffusers, index["_class_name"])
-    # Full precision first: it is cast once, at its place, and LoRA files add up without rounding.
     absent = [name for name, component in index.items() if component == [None, None]]
     options: dict[str, Any] = dict.fromkeys((*family.left_out, *absent))
     options |= {"local_files_only": True}
     if file is not None:
-        return kind.from_single_file(
-            str(file), config=str(folder), torch_dtype=torch.float32, **options
-        )
-    return kind.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **options)
+        return kind.from_single_file(str(file), config=str(folder), torch_dtype=dtype, **options)
+    return kind.from_pretrained(folder, dtype=dtype, use_safetensors=True, **options)
 
 
-def _multi_view_pipeline(folder: Path) -> Any:
+def _multi_view_pipeline(folder: Path, dtype: torch.dtype) -> Any:
     """MVDream as published with a UNet class of its own, as a pipeline of diffusers' classes."""
     settings = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
     if settings.get("ip_dim"):
@@ -123,13 +125,13 @@ def _multi_view_pipeline(folder: Path) -> Any:
     unet.load_state_dict(rename_published(weights, unet))
     return diffusers.StableDiffusionPipeline(
         vae=diffusers.AutoencoderKL.from_pretrained(
-            folder / "vae", dtype=torch.float32, use_safetensors=True
+            folder / "vae", dtype=dtype, use_safetensors=True
         ),
         text_encoder=CLIPTextModel.from_pretrained(
-            folder / "text_encoder", dtype=torch.float32, use_safetensors=True
+            folder / "text_encoder", dtype=dtype, use_safetensors=True
         ),
         tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
-        unet=unet.float(),
+        unet=unet.to(dtype),
         scheduler=diffusers.DDIMScheduler.from_pretrained(folder / "scheduler"),
         safety_checker=None,
         feature_extractor=None,
@@ -137,9 +139,9 @@ def _multi_view_pipeline(folder: Path) -> Any:
     )
 
 
-def _fastest_dtype(device: torch.device) -> torch.dtype:
+def _fastest_dtype(device: torch.device, half: torch.dtype) -> torch.dtype:
     if device.type == "cuda":
-        return torch.float16
+        return half
     if torch.cpu.get_capabilities().get("avx512_bf16"):
         return torch.bfloat16
     return torch.float32

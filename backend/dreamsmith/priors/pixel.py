@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dreamsmith.priors.noise import DiscreteDiffusion
-from dreamsmith.priors.prior import Prior, Text, image_layout
+from dreamsmith.priors.prior import Prior, Text, image_layout, text_dtype
 
 # The length to which IFPipeline pads every prompt.
 _PROMPT_TOKENS = 77
@@ -32,7 +32,9 @@ class PixelPrior(Prior):
             dtype,
         )
         self._tokenizer = pipeline.tokenizer
-        self._text_encoder = pipeline.text_encoder.to(device).requires_grad_(False).eval()
+        self._text_encoder = pipeline.text_encoder.to(device, text_dtype(device))
+        self._text_encoder.requires_grad_(False).eval()
+        self.pipeline = pipeline
 
     @property
     def time_embedding(self) -> torch.nn.Module:
@@ -52,6 +54,10 @@ class PixelPrior(Prior):
         ).to(self.device)
         embeddings = self._text_encoder(tokens.input_ids, tokens.attention_mask)[0]
         return Text.unpooled(embeddings.to(self.dtype))
+
+    def forget_text_encoder(self) -> None:
+        """Free it."""
+        self._text_encoder = self.pipeline.text_encoder = None
 
     def _encode(self, images: Tensor) -> Tensor:
         return images

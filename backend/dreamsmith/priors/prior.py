@@ -60,7 +60,8 @@ class Text:
 class Prior(ABC):
     """A text-to-image model that says which noise it sees in a picture.
 
-    All code above speaks of noise levels ``t`` in [0, 1] (1 is pure noise) and of predicted noise;
+    All code above speaks of noise levels ``t`` in [0, 1], which mean the same in every family
+    (`dreamsmith.priors.noise`; 1 is all but pure noise), and of predicted noise;
     timesteps and parameterisations (epsilon, v, x_0, velocity) are dealt with here and nowhere
     else. The network is frozen and never differentiated.
 
@@ -68,6 +69,7 @@ class Prior(ABC):
         network: the UNet or transformer.
         device: where it runs.
         resolution: edge of the square pictures it knows, in pixels.
+        process: how it mixes pictures with noise.
         group: how many views of one object it looks at together; cameras come in such groups, a
             full turn in equal steps each. 1 but for multi-view models.
         guidance_scale: for SDS, in the convention of diffusers (1 is no guidance).
@@ -90,7 +92,7 @@ class Prior(ABC):
             # Convolutions are up to twice as fast with the channels innermost.
             self.network.to(memory_format=torch.channels_last)
         self.resolution = resolution
-        self._process = process
+        self.process = process
 
     @property
     def dtype(self) -> torch.dtype:
@@ -105,6 +107,10 @@ class Prior(ABC):
     @abstractmethod
     def encode_text(self, prompts: Sequence[str]) -> Text:
         """Embed prompts, the empty one included."""
+
+    @abstractmethod
+    def forget_text_encoder(self) -> None:
+        """Free the text encoder, larger than all the rest in some families, once it is done."""
 
     @abstractmethod
     def _encode(self, images: Tensor) -> Tensor:
@@ -132,7 +138,7 @@ class Prior(ABC):
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Scales of signal and noise, ``x_t = alpha x_0 + sigma eps``; each of shape (B,)."""
-        return self._process.alpha_sigma(t)
+        return self.process.alpha_sigma(t)
 
     def add_noise(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """``alpha x + sigma noise`` at noise levels ``t``, shape (B,)."""
@@ -150,8 +156,13 @@ class Prior(ABC):
             text: B prompts of `encode_text`.
             camera_to_world: shape (B, 4, 4); only multi-view models look at it, and they need it.
         """
-        output = self._output(x_t, self._process.timestep(t), text, camera_to_world)
-        return self._process.epsilon(output, x_t, t)
+        output = self._output(x_t, self.process.timestep(t), text, camera_to_world)
+        return self.process.epsilon(output, x_t, t)
+
+
+def text_dtype(device: torch.device) -> torch.dtype:
+    """The precision for text encoders: half the memory on CUDA, in the format T5 does not leave."""
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
 def image_layout(pictures: Tensor, dtype: torch.dtype) -> Tensor:

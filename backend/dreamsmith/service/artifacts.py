@@ -19,25 +19,29 @@ from dreamsmith.wire.job import (
     PROVENANCE,
     TURNTABLE,
     Artifact,
+    artifact_of,
 )
 
 
-def write_artifacts(asset: Asset, folder: Path) -> Iterator[Artifact]:
-    """Write an asset's files into a folder, and describe each once it is on the disk."""
+def write_artifacts(asset: Asset, folder: Path, variation: int = 1) -> Iterator[Artifact]:
+    """Write a variation's files into a folder, and describe each once it is on the disk."""
     from dreamsmith.asset.glb import glb_bytes
 
     layouts, mesh = pack_mesh(asset.mesh)
     provenance = json.dumps(asset.provenance, indent=2, ensure_ascii=False).encode()
-    yield _write(folder, MODEL, "model/gltf-binary", glb_bytes(asset))
-    yield _write(folder, MESH, "application/octet-stream", mesh, layouts)
-    yield _write(folder, ALBEDO, "image/png", asset.albedo_png)
-    yield _write(folder, TURNTABLE, "image/png", asset.turntable_png)
-    yield _write(folder, ANIMATION, "image/webp", asset.animation_webp)
-    yield _write(folder, PROVENANCE, "application/json", provenance)
+    for name, media_type, data, arrays in (
+        (MODEL, "model/gltf-binary", glb_bytes(asset), ()),
+        (MESH, "application/octet-stream", mesh, layouts),
+        (ALBEDO, "image/png", asset.albedo_png, ()),
+        (TURNTABLE, "image/png", asset.turntable_png, ()),
+        (ANIMATION, "image/webp", asset.animation_webp, ()),
+        (PROVENANCE, "application/json", provenance, ()),
+    ):
+        yield _write(folder, artifact_of(name, variation), media_type, data, arrays)
 
 
 def _write(
-    folder: Path, name: str, media_type: str, data: bytes, arrays: tuple[ArrayLayout, ...] = ()
+    folder: Path, name: str, media_type: str, data: bytes, arrays: tuple[ArrayLayout, ...]
 ) -> Artifact:
     write_atomic(folder / name, data)
     return Artifact(name, media_type, len(data), hashlib.sha256(data).digest(), arrays)

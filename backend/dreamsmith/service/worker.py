@@ -119,8 +119,8 @@ def _attempt(spec: api.GenerationSpec, workspace: Path, artifacts: Path, pipe: P
                 pipe.send(Kind.PREVIEW_IMAGE, convert.image_to_message(event))
             case PreviewMesh():
                 pipe.send(Kind.PREVIEW_MESH, convert.mesh_to_message(event))
-            case AssetReady(asset):
-                for artifact in write_artifacts(asset, artifacts):
+            case AssetReady(asset, variation):
+                for artifact in write_artifacts(asset, artifacts, variation):
                     pipe.send(Kind.ARTIFACT, convert.artifact_to_message("", artifact))
 
 

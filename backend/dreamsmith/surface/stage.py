@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dreamsmith.asset.model import Mesh
+from dreamsmith.distillation.guidance import Guidance
 from dreamsmith.distillation.schedules import LOW_NOISE
 from dreamsmith.errors import GenerationFailed
 from dreamsmith.events import Stage
@@ -39,8 +40,8 @@ class MeshStage(DistillationStage):
         field: the colour.
     """
 
-    def __init__(self, job: Job, total_steps: int) -> None:
-        super().__init__(job, total_steps)
+    def __init__(self, job: Job, guidance: Guidance, total_steps: int) -> None:
+        super().__init__(job, guidance, total_steps)
         self.rasterizer = select_rasterizer(job.device)
         self.field = RadianceField(FieldConfig(), torch.Generator(), device=job.device)
         self.modules = {"field": self.field}
@@ -60,7 +61,7 @@ class MeshStage(DistillationStage):
     def shaded(self, views: Views, vertices: Tensor, triangles: Tensor) -> Tensor:
         """Pictures of the mesh, shape (B, 3, R, R)."""
         buffers = render_surface(
-            self.rasterizer, vertices, triangles, views.cameras, self.job.resolution
+            self.rasterizer, vertices, triangles, views.cameras, views.backgrounds.shape[-1]
         )
         return shade_surface(
             self.rasterizer,
@@ -93,8 +94,8 @@ class SurfaceStage(MeshStage):
 
     name: Stage = "surface"
 
-    def __init__(self, job: Job) -> None:
-        super().__init__(job, job.settings.surface_steps)
+    def __init__(self, job: Job, guidance: Guidance) -> None:
+        super().__init__(job, guidance, job.settings.surface_steps)
         grid = body_centred_grid(job.settings.grid_resolution, self.field.config.bound)
         self._use(TetrahedralSurface(grid, torch.ones(len(grid.vertices))))
 
@@ -118,10 +119,9 @@ class SurfaceStage(MeshStage):
         Raises:
             GenerationFailed: no level is.
         """
-        stage = cls(earlier.job)
+        stage = cls(earlier.job, earlier.guidance)
         stage.field.load_state_dict(earlier.field.state_dict())
         stage._use(earlier.surface(stage.surface.grid))
-        stage.guidance.load_tensors(earlier.guidance.tensors())
         return stage
 
     def triangle_mesh(self) -> tuple[Tensor, Tensor]:

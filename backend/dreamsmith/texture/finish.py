@@ -8,8 +8,8 @@ import re
 from dreamsmith.asset.mesh import normalise
 from dreamsmith.asset.model import Asset, Mesh
 from dreamsmith.asset.preview import animation_webp, png_bytes, turntable_png
-from dreamsmith.presets import Settings
 from dreamsmith.request import GenerationRequest
+from dreamsmith.settings import Settings
 from dreamsmith.texture.atlas import unwrap
 from dreamsmith.texture.bake import bake
 from dreamsmith.texture.stage import TextureStage

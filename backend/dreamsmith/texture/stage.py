@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dreamsmith.asset.mesh import decimate, keep_large_components, smooth
 from dreamsmith.asset.model import Mesh
+from dreamsmith.distillation.guidance import Guidance
 from dreamsmith.events import Stage
 from dreamsmith.job import Job, Views
 from dreamsmith.stage import Pictures
@@ -44,8 +45,8 @@ class TextureStage(MeshStage):
 
     name: Stage = "texture"
 
-    def __init__(self, job: Job) -> None:
-        super().__init__(job, job.settings.texture_steps)
+    def __init__(self, job: Job, guidance: Guidance) -> None:
+        super().__init__(job, guidance, job.settings.texture_steps)
         self._fixed = _FixedMesh().to(job.device)
         self.modules["mesh"] = self._fixed
         self.optimizer = torch.optim.Adam(
@@ -56,7 +57,7 @@ class TextureStage(MeshStage):
     def after(cls, earlier: SurfaceStage) -> TextureStage:
         """Clean the surface up (floaters, face budget) and take over its colours."""
         job = earlier.job
-        stage = cls(job)
+        stage = cls(job, earlier.guidance)
         stage.field.load_state_dict(earlier.field.state_dict())
         with torch.no_grad():
             vertices, triangles = earlier.triangle_mesh()
@@ -64,7 +65,6 @@ class TextureStage(MeshStage):
         clean = decimate(clean, job.settings.face_budget)
         stage._fixed.vertices = torch.from_numpy(clean.positions).to(job.device)
         stage._fixed.triangles = torch.from_numpy(clean.triangles.astype(np.int64)).to(job.device)
-        stage.guidance.load_tensors(earlier.guidance.tensors())
         return stage
 
     def triangle_mesh(self) -> tuple[Tensor, Tensor]:

@@ -23,6 +23,14 @@ ANIMATION: Final = "animation.webp"
 PROVENANCE: Final = "provenance.json"
 
 
+def artifact_of(name: str, variation: int) -> str:
+    """What an artifact is called for a variation, from 1: ``model.glb``, ``model-2.glb``, ..."""
+    if variation == 1:
+        return name
+    stem, dot, suffix = name.partition(".")
+    return f"{stem}-{variation}{dot}{suffix}"
+
+
 class State(Enum):
     """The life of a job."""
 

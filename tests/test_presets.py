@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dreamsmith.lighting import sample_shading
+from dreamsmith.presets import settings_for
+from dreamsmith.request import PRESETS, GenerationRequest
+from dreamsmith.settings import Ramp, Shading
+
+
+def test_a_ramp_is_level_before_and_after_its_part_of_the_stage() -> None:
+    ramp = Ramp(10, 1000, 0.2, 0.7)
+    assert [ramp.at(progress) for progress in (0, 0.2, 0.45, 0.7, 1)] == pytest.approx(
+        [10, 10, 505, 1000, 1000]
+    )
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_a_ramp_may_have_no_length(at: float, progress: float) -> None:
+    assert Ramp(1, 2, at, at).at(progress) == (2 if progress >= at else 1)
+
+
+def drawn(shading: Shading, progress: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+    return sample_shading(shading, progress, 4000, torch.Generator().manual_seed(0))
+
+
+def test_pictures_are_lit_in_the_shares_that_were_asked_for() -> None:
+    ambient, textureless = drawn(Shading(albedo=0.25, textureless=0.375, least_ambient=0.1))
+    assert float((ambient == 1).double().mean()) == pytest.approx(0.25, abs=0.03)
+    assert float(textureless.double().mean()) == pytest.approx(0.375, abs=0.03)
+    assert not (textureless & (ambient == 1)).any()
+    assert float(ambient[ambient < 1].min()) == pytest.approx(0.1, abs=0.01)
+
+
+def test_at_first_there_may_be_albedo_alone() -> None:
+    shading = Shading(albedo_until=0.5, albedo=0.0, textureless=1.0)
+    assert (drawn(shading, 0.4)[0] == 1).all() and not drawn(shading, 0.4)[1].any()
+    assert (drawn(shading, 0.5)[0] < 1).all() and drawn(shading, 0.5)[1].all()
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_more_effort_is_more_of_everything(preset: str) -> None:
+    draft = settings_for(GenerationRequest("a red mug", preset="draft"))
+    settings = settings_for(GenerationRequest("a red mug", preset=preset))
+    for name in ("field_steps", "surface_steps", "texture_steps", "face_budget", "texture_size"):
+        assert getattr(settings, name) >= getattr(draft, name)
+    # Later stages know of no hidden levels.
+    assert settings.field.levels.last == 1

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from dreamsmith import request
+from dreamsmith.cli import run
+from dreamsmith.errors import InvalidRequest
+from dreamsmith.presets import settings_for
+from dreamsmith.recipes import RECIPES, recipe_named
+from dreamsmith.request import GenerationRequest
+from dreamsmith.settings import FieldSettings
+
+
+def test_a_request_may_name_exactly_what_there_is() -> None:
+    assert tuple(RECIPES) == request.RECIPES
+    with pytest.raises(InvalidRequest, match="choose dreamfusion, prolificdreamer"):
+        recipe_named("dreamfusoin")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_a_request_that_is_allowed(name: str) -> None:
+    recipe = RECIPES[name]
+    asked = GenerationRequest(
+        "a red mug",
+        recipe=name,
+        method=recipe.method,
+        distillation=recipe.distillation,
+        cameras=recipe.cameras,
+    ).validated()
+    settings = settings_for(asked)
+    assert settings.field == recipe.field and settings.batch_size == recipe.batch_size
+    assert settings.field_steps == settings_for(GenerationRequest("a red mug")).field_steps
+    # Later stages know of no hidden levels.
+    assert settings.field.levels.last == 1
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_number_has_a_source_or_says_what_stands_for_it(name: str) -> None:
+    numbers = RECIPES[name].numbers
+    assert len({number.name for number in numbers}) == len(numbers) > 8
+    assert all(number.paper and (number.source or number.here) for number in numbers)
+
+
+def test_without_a_recipe_the_field_is_our_own() -> None:
+    assert settings_for(GenerationRequest("a red mug")).field == FieldSettings()
+
+
+def test_a_recipe_is_shown_with_its_sources(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["recipe", "show", "prolificdreamer", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["method"] == "vsd" and shown["distillation"]["guidance_scale"] == 7.5
+    assert run(["recipe", "show", "ssd"]) == 0
+    assert "200 of 1000" in capsys.readouterr().out
+    assert run(["recipe", "list"]) == 0
+    assert all(name in capsys.readouterr().out.split() for name in ["mvdream"])
+    assert run(["recipe", "show", "nobody"]) == 2
+
+
+def asked_for(monkeypatch: pytest.MonkeyPatch, *options: str) -> GenerationRequest:
+    """The request that the options of `generate` make."""
+    found: list[GenerationRequest] = []
+
+    def keep(asked: GenerationRequest) -> None:
+        found.append(asked)
+        raise InvalidRequest("prompt", "far enough")
+
+    monkeypatch.setattr("dreamsmith.priors.check_prompt", keep)
+    assert run(["generate", "a red mug", "-o", "mug.glb", *options]) == 2
+    return found[0]
+
+
+def test_options_go_before_the_recipe_and_the_recipe_before_the_defaults(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain = asked_for(monkeypatch)
+    assert plain == GenerationRequest("a red mug").validated()
+    taken = asked_for(monkeypatch, "--recipe", "prolificdreamer")
+    assert taken.method == "vsd" and taken.distillation.time_schedule == "annealed"
+    assert taken.cameras.elevation_degrees == request.Interval(-10, 45)
+    changed = asked_for(
+        monkeypatch,
+        *("--recipe", "prolificdreamer", "--method", "sds", "--elevation", "0:30"),
+        *("--set", "guidance_scale=20"),
+    )
+    assert changed.method == "sds" and changed.distillation.guidance_scale == 20
+    assert changed.distillation.time_schedule == "annealed"
+    assert changed.cameras.elevation_degrees == request.Interval(0, 30)
