@@ -104,7 +104,8 @@ class DistillationSettings:
     Attributes:
         guidance_scale: of SDS and VSD, 0 to 1000, 1 being no guidance; None: the prior's for SDS,
             7.5 for VSD.
-        threshold: the noise level M up to which SSD seeks modes, 0 to 1.
+        threshold: the noise level M up to which SSD seeks modes, 0 to 1; None: the prior's, which
+            is the paper's 0.2 but for priors in pixel space.
         omega: weight of a noise level: ``sigma_squared``, ``constant`` or ``alpha_sigma_squared``.
         time_schedule: noise levels of the field stage: ``uniform``, ``annealed`` or ``dreamtime``.
         negative_after: share of the field stage, 0 to 1, in which the negative prompt takes the
@@ -115,7 +116,7 @@ class DistillationSettings:
     """
 
     guidance_scale: float | None = None
-    threshold: float = 0.2
+    threshold: float | None = None
     omega: str = "sigma_squared"
     time_schedule: str = "uniform"
     negative_after: float = 0.0

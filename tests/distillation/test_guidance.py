@@ -70,6 +70,7 @@ def test_the_guidance_scale_is_the_priors_unless_it_is_given() -> None:
     assert torch.equal(update("sds"), update("sds", guidance_scale=PixelPrior.guidance_scale))
     assert not torch.equal(update("sds"), update("sds", guidance_scale=7.5))
     assert torch.equal(update("vsd"), update("vsd", guidance_scale=7.5))
+    assert torch.equal(update("ssd"), update("ssd", threshold=PixelPrior.ssd_threshold))
 
 
 def test_a_threshold_of_zero_makes_ssd_csd() -> None:

@@ -134,7 +134,8 @@ class Guidance:
             return sds(**seen, guidance_scale=scale)
         if self._method == "csd":
             return csd(**seen)
-        return ssd(**seen, threshold=self._settings.threshold)
+        threshold = self._settings.threshold
+        return ssd(**seen, threshold=self._prior.ssd_threshold if threshold is None else threshold)
 
     def learn(self, images: Tensor, cameras: Cameras) -> None:
         """VSD's second half of a step: the particle's own score learns from the same pictures."""

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numba
 import torch
 from torch import Tensor
 
@@ -125,7 +126,9 @@ def _make(
     cell: Cell, folder: Path, threads: int, clip_folder: Path | None, candidates: list[str]
 ) -> None:
     """Generate and measure one cell, in a process of its own; writes the folder."""
+    # Both kinds: threads of one process that spin take the cores from the other's.
     torch.set_num_threads(threads)
+    numba.set_num_threads(threads)
     folder.mkdir(parents=True, exist_ok=True)
     scorer: Scorer = ClipScorer(clip_folder, candidates) if clip_folder else VocabularyScorer()
     values: dict[str, object]

@@ -73,10 +73,12 @@ class Prior(ABC):
         group: how many views of one object it looks at together; cameras come in such groups, a
             full turn in equal steps each. 1 but for multi-view models.
         guidance_scale: for SDS, in the convention of diffusers (1 is no guidance).
+        ssd_threshold: the noise level M of SSD.
     """
 
     group = 1
     guidance_scale = 100.0
+    ssd_threshold = 0.2
 
     def __init__(
         self,
