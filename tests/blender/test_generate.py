@@ -63,7 +63,7 @@ def is_running(process_id: int) -> bool:
     return "\nState:\tZ" not in Path(f"/proc/{process_id}/status").read_text(encoding="ascii")
 
 
-def test_variations_of_one_job_stand_side_by_side(server: str) -> None:
+def test_variations_of_one_job_stand_side_by_side(pump: ModuleType, server: str) -> None:
     answer = bpy.ops.dreamsmith.generate(
         prompt="a blue cube", steps=2, preset="draft", variations=2, server=server
     )

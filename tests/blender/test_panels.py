@@ -70,7 +70,15 @@ def draw(name: str) -> Recorder:
 
 def test_the_panel_asks_for_everything(pump: ModuleType) -> None:
     main = draw("DREAMSMITH_PT_main")
-    assert main.texts("prop") == ["prompt", "negative_prompt", "method", "preset", "seed", "height"]
+    assert main.texts("prop") == [
+        "prompt",
+        "negative_prompt",
+        "method",
+        "preset",
+        "seed",
+        "variations",
+        "height",
+    ]
     assert main.texts("operator") == ["dreamsmith.generate"]
     cameras = draw("DREAMSMITH_PT_cameras")
     assert set(cameras.texts("prop")) == {"azimuth", "elevation", "distance", "fov"}

@@ -6,7 +6,7 @@ import pytest
 
 from dreamsmith.cameras import view_phrase
 from dreamsmith.errors import InvalidRequest, PriorNotFound
-from dreamsmith.priors import check_prompt, resolve
+from dreamsmith.priors import check_prompt
 from dreamsmith.priors.bundled.vocabulary import (
     COLORS,
     OBJECTS,
@@ -14,6 +14,7 @@ from dreamsmith.priors.bundled.vocabulary import (
     WORDS,
     training_prompt,
 )
+from dreamsmith.priors.locate import locate
 from dreamsmith.request import GenerationRequest
 
 
@@ -64,4 +65,4 @@ def test_every_training_prompt_and_every_view_is_within_the_vocabulary() -> None
 )
 def test_a_prior_that_is_nowhere_says_what_may_be_given(name: str, said: str) -> None:
     with pytest.raises(PriorNotFound, match=said):
-        resolve(name)
+        locate(name)
