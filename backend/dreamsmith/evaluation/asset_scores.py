@@ -11,7 +11,7 @@ import numpy as np
 from dreamsmith.asset.model import Asset
 from dreamsmith.evaluation.geometry import compare_with_solid, measure_shape, true_shape
 from dreamsmith.evaluation.pictures import STYLES, asset_pictures, surface_colors
-from dreamsmith.evaluation.scorers import Scorer, object_and_color
+from dreamsmith.evaluation.scorers import Scorer, object_and_color, words_of
 from dreamsmith.priors.bundled.vocabulary import COLORS
 
 _COLOR_SAMPLES = 4000
@@ -85,7 +85,7 @@ def score_asset(asset: Asset, prompt: str, scorer: Scorer) -> AssetScores:
 
 
 def _color_scores(asset: Asset, prompt: str) -> tuple[float | None, float | None]:
-    named = [word for word in prompt.lower().replace(",", " ").split() if word in COLORS]
+    named = [word for word in words_of(prompt) if word in COLORS]
     if len(named) != 1:
         return None, None
     truth = np.array(COLORS[named[0]])

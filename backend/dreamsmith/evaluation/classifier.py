@@ -15,11 +15,11 @@ from typing import Annotated, Final
 import torch
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from dreamsmith.bars import counting_bars
 from dreamsmith.evaluation.renders import augment, plain_renders
 from dreamsmith.files import write_atomic
 from dreamsmith.priors.bundled.dataset import PropDataset
@@ -177,13 +177,7 @@ def train(
     loss_of = nn.CrossEntropyLoss(label_smoothing=0.02)
     generator = torch.Generator().manual_seed(seed)
     output.parent.mkdir(parents=True, exist_ok=True)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    ) as bars:
+    with counting_bars(console) as bars:
         tracing = bars.add_task("rendering views")
         dataset = PropDataset(
             views, seed, lambda done, total: bars.update(tracing, completed=done, total=total)

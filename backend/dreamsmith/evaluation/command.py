@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from dreamsmith.bars import counting_bars
 from dreamsmith.errors import InvalidRequest
 from dreamsmith.evaluation.matrix import Cell, CellResult, run_cells
 from dreamsmith.evaluation.report import HEADINGS, cells_of, summarise, write_report
@@ -112,13 +112,7 @@ def evaluate_plan(plan: Plan, output: Path, workers: int, as_json: bool) -> None
     """Run a plan with progress, print its table and write it to ``output``."""
     console = Console(stderr=True)
     results: list[CellResult] = []
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    ) as bars:
+    with counting_bars(console) as bars:
         task = bars.add_task("assets", total=len(plan.cells))
         for result in run_cells(plan.cells, output, workers=workers, clip_folder=plan.clip_folder):
             results.append(result)

@@ -7,13 +7,13 @@ pixel by pixel. ``python -m dreamsmith.evaluation.images`` prints the table and 
 
 from __future__ import annotations
 
-import io
 import itertools
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
+import numpy as np
 import torch
 import typer
 from rich.console import Console
@@ -21,6 +21,7 @@ from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor, nn
 
+from dreamsmith.asset.preview import png_bytes
 from dreamsmith.cameras import Cameras
 from dreamsmith.distillation.guidance import Guidance
 from dreamsmith.distillation.schedules import annealed
@@ -147,9 +148,8 @@ def main(
     if not as_json:
         Console().print(table)
     if picture is not None:
-        stream = io.BytesIO()
-        tile(torch.cat(drawn), count * len(PROMPTS)).save(stream, "PNG")
-        write_atomic(picture, stream.getvalue())
+        sheet = tile(torch.cat(drawn), count * len(PROMPTS))
+        write_atomic(picture, png_bytes(np.asarray(sheet)))
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Final
 
 import numba
+import numpy as np
 import torch
-from torch import Tensor
 
 from dreamsmith.asset.glb import glb_bytes
 from dreamsmith.asset.preview import png_bytes
@@ -34,6 +34,7 @@ from dreamsmith.evaluation.scorers import ClipScorer, Scorer, VocabularyScorer
 from dreamsmith.events import AssetReady
 from dreamsmith.files import write_atomic
 from dreamsmith.generate import generate
+from dreamsmith.priors.bundled.sheet import tile
 from dreamsmith.request import GenerationRequest
 
 _RESULT: Final = "result.json"
@@ -143,7 +144,7 @@ def _make(
         asset = last.asset
         write_atomic(folder / MODEL, glb_bytes(asset))
         shown = asset_pictures(asset, _PICTURE_RESOLUTION)["shaded"]
-        _write_strip(folder / PICTURES, shown)
+        write_atomic(folder / PICTURES, png_bytes(np.asarray(tile(shown, len(shown)))))
         scores = dataclasses.asdict(score_asset(asset, cell.request.prompt, scorer))
         values = {"scores": scores, "seconds": asset.provenance["seconds"]}
     values["peak_gib"] = _peak_gib()
@@ -163,12 +164,6 @@ def _read(cell: Cell, folder: Path) -> CellResult:
         values["peak_gib"],
         values.get("failure", ""),
     )
-
-
-def _write_strip(path: Path, pictures: Tensor) -> None:
-    """Pictures (V, 3, R, R) side by side."""
-    strip = pictures.permute(2, 0, 3, 1).reshape(pictures.shape[2], -1, 3)
-    write_atomic(path, png_bytes((strip * 255).round().to(torch.uint8).numpy()))
 
 
 def _peak_gib() -> float | None:

@@ -10,13 +10,13 @@ have.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
+import numpy as np
 import torch
 import typer
 from PIL import Image, ImageDraw
@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from dreamsmith.asset.preview import png_bytes
 from dreamsmith.distillation.estimators import csd, sds, ssd, vsd
 from dreamsmith.files import write_atomic
 
@@ -228,9 +229,7 @@ def main(
     if not as_json:
         Console().print(table)
     if picture is not None:
-        stream = io.BytesIO()
-        draw_paths(paths).save(stream, "PNG")
-        write_atomic(picture, stream.getvalue())
+        write_atomic(picture, png_bytes(np.asarray(draw_paths(paths))))
 
 
 if __name__ == "__main__":

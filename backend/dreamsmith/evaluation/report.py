@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from dreamsmith.asset.preview import png_bytes
 from dreamsmith.evaluation.asset_scores import AssetScores
 from dreamsmith.evaluation.matrix import PICTURES, CellResult
 from dreamsmith.files import write_atomic
@@ -207,4 +208,4 @@ def _write_sheet(results: Sequence[CellResult], path: Path) -> None:
             sheet.paste(
                 Image.fromarray(np.concatenate(views, 1)), (_MARGIN + x * width, top + _MARGIN)
             )
-    sheet.save(path)
+    write_atomic(path, png_bytes(np.asarray(sheet)))

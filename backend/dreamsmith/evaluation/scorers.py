@@ -101,9 +101,14 @@ _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _CLIP_SPREAD = (0.26862954, 0.26130258, 0.27577711)
 
 
+def words_of(prompt: str) -> list[str]:
+    """The words of a prompt, in small letters and without commas."""
+    return prompt.lower().replace(",", " ").split()
+
+
 def object_and_color(prompt: str) -> tuple[str | None, str | None]:
     """The prop and the first colour that a prompt names; None for what it does not."""
-    words = prompt.lower().replace(",", " ").split()
+    words = words_of(prompt)
     return (
         next((word for word in words if word in OBJECTS), None),
         next((word for word in words if word in COLORS), None),

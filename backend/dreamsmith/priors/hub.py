@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from diffusers import DiffusionPipeline
@@ -36,25 +37,20 @@ def download(place: Place) -> Path:
     Raises:
         PriorNotFound: none of the places has it; says what was tried, and what to do.
     """
-    reasons = []
-    for hub_id in place.hub_ids:
-        try:
-            index = _index(hub_id, place.revision)
-            refuse(hub_id, index)
-            if index["_class_name"] == "MVDreamPipeline":
-                return Path(
-                    snapshot_download(
-                        hub_id,
-                        revision=place.revision,
-                        allow_patterns=[*_CONFIGURATION, "*.safetensors"],
-                    )
-                )
-            return Path(
-                DiffusionPipeline.download(hub_id, revision=place.revision, use_safetensors=True)
-            )
-        except _FAILURES as error:
-            reasons.append(f"{hub_id}: {_reason(error, place.revision)}")
-    raise PriorNotFound(_explain(f"the model {place.hub_ids[0]!r}", reasons))
+
+    def fetch(hub_id: str) -> str:
+        index = _index(hub_id, place.revision)
+        refuse(hub_id, index)
+        if index["_class_name"] == "MVDreamPipeline":
+            # Its UNet's class is not one of diffusers', which would not know what to fetch.
+            patterns = [*_CONFIGURATION, "*.safetensors"]
+            return snapshot_download(hub_id, revision=place.revision, allow_patterns=patterns)
+        return str(
+            DiffusionPipeline.download(hub_id, revision=place.revision, use_safetensors=True)
+        )
+
+    what = f"the model {place.hub_ids[0]!r}"
+    return _first_of(place.hub_ids, fetch, what, place.revision)
 
 
 def single_file_configuration(file: Path) -> Path:
@@ -73,18 +69,16 @@ def single_file_configuration(file: Path) -> Path:
         kind = fetch_diffusers_config(load_file(file))["pretrained_model_name_or_path"]
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise PriorNotFound(f"the model in {str(file)!r} cannot be read: {error}") from error
-    reasons = []
-    for hub_id in (kind, *MIRRORS.get(kind, ())):
-        try:
-            return Path(snapshot_download(hub_id, allow_patterns=list(_CONFIGURATION)))
-        except _FAILURES as error:
-            reasons.append(f"{hub_id}: {_reason(error, None)}")
-    raise PriorNotFound(
-        _explain(
-            f"the file {str(file)!r} holds weights only; the tokenizer and settings of {kind!r}, "
-            f"which it looks like, can also lie in a folder {beside.name!r} beside it; that model",
-            reasons,
-        )
+
+    def fetch(hub_id: str) -> str:
+        return snapshot_download(hub_id, allow_patterns=list(_CONFIGURATION))
+
+    return _first_of(
+        (kind, *MIRRORS.get(kind, ())),
+        fetch,
+        f"the file {str(file)!r} holds weights only; the tokenizer and settings of {kind!r}, "
+        f"which it looks like, can also lie in a folder {beside.name!r} beside it; that model",
+        None,
     )
 
 
@@ -102,6 +96,19 @@ def cached_models() -> list[str]:
             file.file_name == _INDEX for revision in repository.revisions for file in revision.files
         )
     )
+
+
+def _first_of(
+    hub_ids: Sequence[str], fetch: Callable[[str], str], what: str, revision: str | None
+) -> Path:
+    """The folder of the first of the same models that can be fetched; why not, if none can."""
+    reasons = []
+    for hub_id in hub_ids:
+        try:
+            return Path(fetch(hub_id))
+        except _FAILURES as error:
+            reasons.append(f"{hub_id}: {_reason(error, revision)}")
+    raise PriorNotFound(_explain(what, reasons))
 
 
 def _index(hub_id: str, revision: str | None) -> dict[str, object]:

@@ -15,11 +15,11 @@ from typing import Annotated, Any
 import torch
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from dreamsmith.bars import counting_bars
 from dreamsmith.files import write_atomic
 from dreamsmith.priors.bundled.dataset import PropDataset
 from dreamsmith.priors.bundled.model import (
@@ -230,13 +230,7 @@ def train(
         console.print(f"going on from step {trainer.step} of {checkpoint}")
     elif start is not None:
         trainer.begin_with(start)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    ) as bars:
+    with counting_bars(console) as bars:
         tracing = bars.add_task("rendering views")
         dataset = PropDataset(
             views, seed, lambda done, total: bars.update(tracing, completed=done, total=total)
