@@ -42,6 +42,12 @@ def test_at_first_there_may_be_albedo_alone() -> None:
     assert (drawn(shading, 0.5)[0] < 1).all() and drawn(shading, 0.5)[1].all()
 
 
+def test_a_resolution_that_is_asked_for_holds_for_the_whole_stage() -> None:
+    asked = GenerationRequest("a red mug", recipe="ssd", resolution=32)
+    settings = settings_for(asked)
+    assert (settings.render_resolution, settings.field.fine_resolution) == (32, 32)
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_more_effort_is_more_of_everything(preset: str) -> None:
     draft = settings_for(GenerationRequest("a red mug", preset="draft"))

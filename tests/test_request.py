@@ -29,6 +29,7 @@ MUG = GenerationRequest("a red mug")
         ({"height_metres": math.nan}, "height", "finite"),
         ({"height_metres": 0.0}, "height", "0.001:1000"),
         ({"face_budget": 10}, "faces", "from 100 to"),
+        ({"resolution": 8}, "resolution", "from 16 to 1024"),
         ({"texture_size": 1000}, "texture size", "power of two"),
     ],
 )

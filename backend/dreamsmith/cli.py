@@ -93,6 +93,9 @@ Preset = Annotated[str, typer.Option(help=f"Effort: {', '.join(PRESETS)}.")]
 Seed = Annotated[int, typer.Option(help="Same seed, same asset.")]
 Variations = Annotated[int, typer.Option(help="Assets to make, 1 to 8: FILE.glb, FILE-2.glb, ...")]
 Steps = Annotated[int | None, typer.Option(help="Steps of the field stage; else the preset's.")]
+Resolution = Annotated[
+    int | None, typer.Option(help="Largest edge of what the prior is shown; else the preset's.")
+]
 
 
 def _range_option(help_text: str, usual: Interval) -> Any:
@@ -154,6 +157,7 @@ def _request(values: dict[str, Any]) -> GenerationRequest:
         seed=values["seed"],
         variations=values["variations"],
         steps=values["steps"],
+        resolution=values["resolution"],
         cameras=CameraRanges(**ranges),
         distillation=DistillationSettings.parse(
             values["settings"] or (), recipe.distillation if recipe else None
@@ -177,6 +181,7 @@ def generate(
     seed: Seed = _DEFAULTS.seed,
     variations: Variations = _DEFAULTS.variations,
     steps: Steps = None,
+    resolution: Resolution = None,
     azimuth: Azimuth = None,
     elevation: Elevation = None,
     distance: Distance = None,
@@ -289,6 +294,7 @@ def submit(
     seed: Seed = _DEFAULTS.seed,
     variations: Variations = _DEFAULTS.variations,
     steps: Steps = None,
+    resolution: Resolution = None,
     azimuth: Azimuth = None,
     elevation: Elevation = None,
     distance: Distance = None,
@@ -439,7 +445,8 @@ def evaluate(
     steps: Steps = None,
     settings: Settings = None,
     vary: Annotated[
-        str | None, typer.Option(help="NAME=VALUE,VALUE,...: one row a value, as --set takes it.")
+        str | None,
+        typer.Option(help="NAME=VALUE,...: a row each; variations, resolution, or as --set."),
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Four prompts, the default method, one seed.")

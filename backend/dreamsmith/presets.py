@@ -66,6 +66,12 @@ def settings_for(request: GenerationRequest) -> Settings:
             surface_steps=max(1, round(settings.surface_steps * scale)),
             texture_steps=max(1, round(settings.texture_steps * scale)),
         )
+    if request.resolution is not None:
+        settings = dataclasses.replace(
+            settings,
+            render_resolution=request.resolution,
+            field=dataclasses.replace(settings.field, fine_resolution=request.resolution),
+        )
     return dataclasses.replace(
         settings,
         face_budget=request.face_budget or settings.face_budget,

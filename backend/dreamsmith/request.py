@@ -177,6 +177,8 @@ class GenerationRequest:
         seed: 0 to 2^63 - 1.
         variations: assets to make in one job, 1 to 8; with ``vsd`` they keep away from each other.
         steps: optimisation steps of the field stage; None takes the preset's.
+        resolution: largest edge of the pictures that are shown to the prior, in pixels, 16 to 1024;
+            None: the preset's or the recipe's.
         cameras: from where the object is seen.
         distillation: how the method is applied.
         height_metres: of the finished mesh, 0.001 to 1000.
@@ -195,6 +197,7 @@ class GenerationRequest:
     seed: int = 0
     variations: int = 1
     steps: int | None = None
+    resolution: int | None = None
     cameras: CameraRanges = CameraRanges()
     distillation: DistillationSettings = DistillationSettings()
     height_metres: float = 1.0
@@ -222,6 +225,8 @@ class GenerationRequest:
         _whole("variations", self.variations, 1, MAXIMUM_VARIATIONS)
         if self.steps is not None:
             _whole("steps", self.steps, 1, MAXIMUM_STEPS)
+        if self.resolution is not None:
+            _whole("resolution", self.resolution, 16, 1024)
         self.cameras.check()
         self.distillation.check()
         Interval(self.height_metres, self.height_metres).check("height", 0.001, 1000.0, "metres")

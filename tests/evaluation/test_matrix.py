@@ -13,7 +13,7 @@ from PIL import Image
 from dreamsmith.asset.glb import read_glb
 from dreamsmith.errors import InvalidRequest
 from dreamsmith.evaluation.command import PROMPTS, Plan, evaluate_plan
-from dreamsmith.evaluation.matrix import MODEL, run_cells
+from dreamsmith.evaluation.matrix import run_cells
 from dreamsmith.evaluation.report import HEADINGS, cells_of, summarise
 from dreamsmith.priors.bundled.vocabulary import COLORS
 
@@ -49,6 +49,14 @@ def test_a_plan_has_a_cell_for_each_method_setting_prompt_and_seed() -> None:
     assert {cell.request.seed for cell in plan.cells} == {0, 3}
 
 
+def test_numbers_of_the_request_can_be_varied_too() -> None:
+    plan = make(prompts=("a red cube",), vary="variations=1,4")
+    assert [cell.label for cell in plan.cells] == ["ssd variations=1", "ssd variations=4"]
+    assert [cell.request.variations for cell in plan.cells] == [1, 4]
+    (cell,) = make(prompts=("a red cube",), vary="resolution=32").cells
+    assert cell.request.resolution == 32
+
+
 def test_without_prompts_there_are_sixteen_that_show_every_color() -> None:
     assert len(PROMPTS) == 16
     assert {word for prompt in PROMPTS for word in prompt.split() if word in COLORS} == set(COLORS)
@@ -62,6 +70,8 @@ def test_without_prompts_there_are_sixteen_that_show_every_color() -> None:
         ({"methods": "ssd,sdss"}, "method 'sdss' is not known"),
         ({"seeds": "0;1"}, "whole numbers with commas"),
         ({"vary": "threshold"}, "NAME=VALUE,VALUE"),
+        ({"vary": "variations=two"}, "variations must be whole numbers"),
+        ({"vary": "resolution=8"}, "resolution must be a whole number from 16"),
         ({"vary": "treshold=1"}, "one of guidance_scale, threshold"),
         ({"scorer": "clip"}, "go together"),
         ({"scorer": "eye"}, "vocabulary or clip"),
@@ -82,7 +92,7 @@ def test_a_matrix_is_made_once_measured_and_shown(
     assert lines[-1]["assets"] == 2 and lines[-1]["closed"] == 1.0
     results = json.loads((tmp_path / "results.json").read_text())
     assert [asset["prompt"] for asset in results["assets"]] == ["a red cube", "a blue sphere"]
-    models = [tmp_path / asset["folder"] / MODEL for asset in results["assets"]]
+    models = [tmp_path / asset["model"] for asset in results["assets"]]
     assert all(len(read_glb(model).mesh.triangles) > 0 for model in models)
     assert (tmp_path / "table.md").read_text().startswith("| method | assets |")
     assert Image.open(tmp_path / "sheet.png").width > 100
@@ -92,11 +102,20 @@ def test_a_matrix_is_made_once_measured_and_shown(
     assert [model.stat().st_mtime_ns for model in models] == made
 
 
+def test_variations_are_measured_one_by_one_and_compared(tmp_path: Path) -> None:
+    plan = make(prompts=("a red cube",), vary="variations=2")
+    results = list(run_cells(plan.cells, tmp_path, workers=1))
+    assert [(r.variation, r.scores is not None) for r in results] == [(1, True), (2, True)]
+    assert results[0].model.read_bytes() != results[1].model.read_bytes()
+    (row,) = summarise(results)
+    assert row.assets == 2 and row.diversity is not None and row.diversity > 0
+
+
 def test_a_failure_is_told_and_counts_as_wrong(tmp_path: Path) -> None:
     good = make(prompts=("a red cube",)).cells[0]
     folder = tmp_path / "cells" / good.request.fingerprint()[:20]
     folder.mkdir(parents=True)
-    failed = {"failure": "no surface", "seconds": 1.0, "peak_gib": 0.5}
+    failed = {"scores": {}, "failure": "no surface", "seconds": 1.0, "peak_gib": 0.5}
     (folder / "result.json").write_text(json.dumps(failed))
     (result,) = run_cells([good], tmp_path, workers=1)
     assert result.scores is None and result.failure == "no surface"

@@ -36,6 +36,7 @@ REQUESTS = st.builds(
     seed=st.integers(0, 2**63 - 1),
     variations=st.integers(1, 8),
     steps=st.none() | st.integers(1, 100_000),
+    resolution=st.none() | st.integers(16, 1024),
     cameras=st.builds(CameraRanges, INTERVALS, INTERVALS, INTERVALS, INTERVALS),
     distillation=st.builds(
         DistillationSettings,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -41,6 +41,8 @@ PROMPTS: Final = (
     "a white snowman",
 )
 QUICK_PROMPTS: Final = PROMPTS[:4]
+# Fields of a request that `--vary` takes beside the settings of a method.
+_VARIED_NUMBERS: Final = ("variations", "resolution")
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class Plan:
                 _check_judgeable(prompt)
         cells = tuple(
             Cell(
-                f"{method}{label}",
+                f"{method}{varied.label}",
                 GenerationRequest(
                     prompt,
                     method=method,
@@ -95,13 +97,14 @@ class Plan:
                     preset=preset,
                     prior=prior,
                     steps=steps,
-                    distillation=DistillationSettings.parse([*settings, *setting]),
+                    distillation=DistillationSettings.parse([*settings, *varied.settings]),
+                    **varied.numbers,
                 ).validated(),
             )
             for method in (["ssd"] if quick else methods.split(","))
-            for label, setting in _variations(vary)
+            for varied in _varied(vary)
             for prompt in chosen
-            for seed in ([0] if quick else _seeds(seeds))
+            for seed in ([0] if quick else _whole_numbers("seeds", seeds))
         )
         for cell in cells:
             check_prompt(cell.request)
@@ -113,7 +116,8 @@ def evaluate_plan(plan: Plan, output: Path, workers: int, as_json: bool) -> None
     console = Console(stderr=True)
     results: list[CellResult] = []
     with counting_bars(console) as bars:
-        task = bars.add_task("assets", total=len(plan.cells))
+        total = sum(cell.request.variations for cell in plan.cells)
+        task = bars.add_task("assets", total=total)
         for result in run_cells(plan.cells, output, workers=workers, clip_folder=plan.clip_folder):
             results.append(result)
             bars.update(task, completed=len(results))
@@ -122,7 +126,7 @@ def evaluate_plan(plan: Plan, output: Path, workers: int, as_json: bool) -> None
             else:
                 bars.console.print(_line(result))
     order = {cell: place for place, cell in enumerate(plan.cells)}
-    results.sort(key=lambda result: order[result.cell])
+    results.sort(key=lambda result: (order[result.cell], result.variation))
     paths = write_report(results, output)
     rows = summarise(results)
     if as_json:
@@ -147,28 +151,51 @@ def _check_judgeable(prompt: str) -> None:
         )
 
 
-def _variations(vary: str | None) -> list[tuple[str, list[str]]]:
-    """What is added to the label, and the settings that are set, of each row of a method."""
+@dataclass(frozen=True)
+class _Varied:
+    """What tells a row of a method from its others.
+
+    Attributes:
+        label: is added to the method's.
+        settings: of the method, as ``--set`` takes them.
+        numbers: of the request, by field.
+    """
+
+    label: str = ""
+    settings: tuple[str, ...] = ()
+    numbers: dict[str, int] = field(default_factory=dict)
+
+
+def _varied(vary: str | None) -> list[_Varied]:
     if vary is None:
-        return [("", [])]
+        return [_Varied()]
     name, equals, values = vary.partition("=")
     if not equals or not values:
         raise InvalidRequest("vary", f"--vary takes NAME=VALUE,VALUE,..., not {vary!r}")
-    return [(f" {name}={value}", [f"{name}={value}"]) for value in values.split(",")]
+    if name in _VARIED_NUMBERS:
+        return [
+            _Varied(f" {name}={number}", numbers={name: number})
+            for number in _whole_numbers(name, values)
+        ]
+    return [
+        _Varied(f" {name}={value}", settings=(f"{name}={value}",)) for value in values.split(",")
+    ]
 
 
-def _seeds(text: str) -> list[int]:
+def _whole_numbers(option: str, text: str) -> list[int]:
     try:
-        return [int(seed) for seed in text.split(",")]
+        return [int(number) for number in text.split(",")]
     except ValueError:
         raise InvalidRequest(
-            "seeds", f"seeds must be whole numbers with commas, for instance 0,1, not {text!r}"
+            option,
+            f"{option} must be whole numbers with commas, for instance 1,2, not {text!r}",
         ) from None
 
 
 def _line(result: CellResult) -> str:
     request, scores = result.cell.request, result.scores
-    begin = f"{result.cell.label}, {request.prompt!r}, seed {request.seed}: "
+    number = f", variation {result.variation}" if request.variations > 1 else ""
+    begin = f"{result.cell.label}, {request.prompt!r}, seed {request.seed}{number}: "
     if scores is None:
         return f"{begin}failed: {result.failure}"
     named = "named right" if scores.named_by_shaded else "not recognised"
@@ -185,6 +212,7 @@ def _values(result: CellResult) -> dict[str, object]:
         "label": result.cell.label,
         "prompt": request.prompt,
         "seed": request.seed,
+        "variation": result.variation,
         "failure": result.failure,
         "seconds": result.seconds,
         **scores,

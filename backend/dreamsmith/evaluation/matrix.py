@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Generates and measures many assets, every method with every prompt; goes on when run again.
 
-A cell is one generation. Its result lies in a folder of its own under the name of its request's
-fingerprint, so whatever is there already is not made again, and whatever was stopped goes on from
-its checkpoint.
+A cell is one generation, of one asset or of several variations. Its results lie in a folder of its
+own under the name of its request's fingerprint, so whatever is there already is not made again, and
+whatever was stopped goes on from its checkpoint.
 """
 
 from __future__ import annotations
@@ -38,8 +38,7 @@ from dreamsmith.priors.bundled.sheet import tile
 from dreamsmith.request import GenerationRequest
 
 _RESULT: Final = "result.json"
-MODEL: Final = "model.glb"
-PICTURES: Final = "pictures.png"
+_NO_ASSET: Final = "no surface was found"
 _PICTURE_RESOLUTION: Final = 96
 
 
@@ -58,29 +57,41 @@ class Cell:
 
 @dataclass(frozen=True)
 class CellResult:
-    """What came of a cell.
+    """What came of one variation of a cell.
 
     Attributes:
         cell: which one.
-        folder: where its model and pictures lie.
-        scores: of its asset; None where there is none.
-        seconds: of the generation, all attempts together.
+        variation: from 1.
+        folder: where the models and pictures of the cell lie.
+        scores: of the asset; None where there is none.
+        seconds: of the generation with all its variations, all attempts together.
         peak_gib: of the process's memory, on CUDA the device's; None where nothing tells.
         failure: why there is no asset; empty otherwise.
     """
 
     cell: Cell
+    variation: int
     folder: Path
     scores: AssetScores | None
     seconds: float
     peak_gib: float | None
     failure: str
 
+    @property
+    def model(self) -> Path:
+        """The asset's GLB."""
+        return _model_in(self.folder, self.variation)
+
+    @property
+    def pictures(self) -> Path:
+        """Shaded pictures of the asset from all around, side by side."""
+        return _pictures_in(self.folder, self.variation)
+
 
 def run_cells(
     cells: Sequence[Cell], output: Path, *, workers: int, clip_folder: Path | None = None
 ) -> Iterator[CellResult]:
-    """Make what is not there yet and yield every cell's result, in the order in which they end.
+    """Make what is not there yet and yield every asset's result, in the order in which they end.
 
     Each generation has a process of its own. When the iterator is closed, or on Ctrl-C, those that
     run are stopped and keep their checkpoints.
@@ -96,7 +107,7 @@ def run_cells(
     for cell in cells:
         folder = _folder(output, cell)
         if (folder / _RESULT).is_file():
-            yield _read(cell, folder)
+            yield from _read(cell, folder)
         elif cell.request.fingerprint() not in waiting:
             waiting[cell.request.fingerprint()] = cell
     threads = max(1, (os.cpu_count() or 1) // workers)
@@ -114,9 +125,17 @@ def run_cells(
                 made = running[future]
                 for cell in cells:
                     if cell.request == made.request:
-                        yield _read(cell, _folder(output, cell))
+                        yield from _read(cell, _folder(output, cell))
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _model_in(folder: Path, variation: int) -> Path:
+    return folder / f"model-{variation}.glb"
+
+
+def _pictures_in(folder: Path, variation: int) -> Path:
+    return folder / f"pictures-{variation}.png"
 
 
 def _folder(output: Path, cell: Cell) -> Path:
@@ -132,38 +151,50 @@ def _make(
     numba.set_num_threads(threads)
     folder.mkdir(parents=True, exist_ok=True)
     scorer: Scorer = ClipScorer(clip_folder, candidates) if clip_folder else VocabularyScorer()
-    values: dict[str, object]
+    scores: dict[int, dict[str, object]] = {}
+    seconds: object = None
+    failure = ""
     started = time.monotonic()
     try:
-        *_, last = generate(cell.request, workspace=folder)
+        for event in generate(cell.request, workspace=folder):
+            if isinstance(event, AssetReady):
+                _write_asset(event, folder)
+                scored = score_asset(event.asset, cell.request.prompt, scorer)
+                scores[event.variation] = dataclasses.asdict(scored)
+                seconds = event.asset.provenance["seconds"]
     except DreamsmithError as error:
-        values = {"failure": error.message, "seconds": time.monotonic() - started}
-    else:
-        if not isinstance(last, AssetReady):
-            raise TypeError(f"a generation ended with {last!r}")
-        asset = last.asset
-        write_atomic(folder / MODEL, glb_bytes(asset))
-        shown = asset_pictures(asset, _PICTURE_RESOLUTION)["shaded"]
-        write_atomic(folder / PICTURES, png_bytes(np.asarray(tile(shown, len(shown)))))
-        scores = dataclasses.asdict(score_asset(asset, cell.request.prompt, scorer))
-        values = {"scores": scores, "seconds": asset.provenance["seconds"]}
-    values["peak_gib"] = _peak_gib()
-    values["request"] = cell.request.to_dict()
+        failure = error.message
+    values = {
+        "request": cell.request.to_dict(),
+        "scores": scores,
+        "seconds": seconds or time.monotonic() - started,
+        "peak_gib": _peak_gib(),
+        "failure": failure,
+    }
     write_atomic(folder / _RESULT, json.dumps(values, indent=1, ensure_ascii=False).encode())
     discard_checkpoint(folder)
 
 
-def _read(cell: Cell, folder: Path) -> CellResult:
+def _write_asset(made: AssetReady, folder: Path) -> None:
+    write_atomic(_model_in(folder, made.variation), glb_bytes(made.asset))
+    shown = asset_pictures(made.asset, _PICTURE_RESOLUTION)["shaded"]
+    picture = png_bytes(np.asarray(tile(shown, len(shown))))
+    write_atomic(_pictures_in(folder, made.variation), picture)
+
+
+def _read(cell: Cell, folder: Path) -> Iterator[CellResult]:
     values = json.loads((folder / _RESULT).read_text(encoding="utf-8"))
-    scores = values.get("scores")
-    return CellResult(
-        cell,
-        folder,
-        AssetScores(**scores) if scores else None,
-        float(values["seconds"]),
-        values["peak_gib"],
-        values.get("failure", ""),
-    )
+    for variation in range(1, cell.request.variations + 1):
+        scores = values["scores"].get(str(variation))
+        yield CellResult(
+            cell,
+            variation,
+            folder,
+            AssetScores(**scores) if scores else None,
+            float(values["seconds"]),
+            values["peak_gib"],
+            "" if scores else values["failure"] or _NO_ASSET,
+        )
 
 
 def _peak_gib() -> float | None:

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 
 from dreamsmith.asset.preview import png_bytes
 from dreamsmith.evaluation.asset_scores import AssetScores
-from dreamsmith.evaluation.matrix import PICTURES, CellResult
+from dreamsmith.evaluation.matrix import CellResult
 from dreamsmith.files import write_atomic
 
 _SHEET_VIEWS: Final = (1, 3)
@@ -42,8 +42,8 @@ class Row:
         closed: share of closed surfaces.
         color_error: distance from the true colours, sRGB in [0, 1].
         saturation_excess: over the true colours.
-        diversity: mean difference between pictures of different seeds of one prompt, sRGB in
-            [0, 1]; None where there is one seed.
+        diversity: mean difference between pictures of different seeds or variations of one prompt,
+            sRGB in [0, 1]; None where there is one of each.
         seconds: of a generation.
         peak_gib: the highest of all.
     """
@@ -109,7 +109,7 @@ def _diversity(results: Sequence[CellResult]) -> float | None:
     prompts: dict[str, list[NDArray[np.float64]]] = {}
     for result in results:
         if result.scores is not None:
-            pixels = np.asarray(Image.open(result.folder / PICTURES), np.float64) / 255
+            pixels = np.asarray(Image.open(result.pictures), np.float64) / 255
             prompts.setdefault(result.cell.request.prompt, []).append(pixels)
     distances = [
         float(np.abs(one - other).mean())
@@ -161,7 +161,8 @@ def write_report(results: Sequence[CellResult], output: Path) -> list[Path]:
                 "label": result.cell.label,
                 "prompt": result.cell.request.prompt,
                 "seed": result.cell.request.seed,
-                "folder": result.folder.relative_to(output).as_posix(),
+                "variation": result.variation,
+                "model": result.model.relative_to(output).as_posix(),
                 "failure": result.failure,
                 "seconds": result.seconds,
                 **(dataclasses.asdict(result.scores) if result.scores else {}),
@@ -179,13 +180,17 @@ def write_report(results: Sequence[CellResult], output: Path) -> list[Path]:
 
 
 def _write_sheet(results: Sequence[CellResult], path: Path) -> None:
-    """Prompts from top to bottom, labels and seeds from left to right, two views of each asset."""
-    columns = list(dict.fromkeys((r.cell.label, r.cell.request.seed) for r in results))
+    """Prompts from top to bottom, all else from left to right, two views of each asset."""
+
+    def column_of(result: CellResult) -> str:
+        request = result.cell.request
+        number = f", {result.variation}" if request.variations > 1 else ""
+        return f"{result.cell.label}, seed {request.seed}{number}"
+
+    columns = list(dict.fromkeys(map(column_of, results)))
     prompts = list(dict.fromkeys(r.cell.request.prompt for r in results))
     strips = {
-        (r.cell.request.prompt, (r.cell.label, r.cell.request.seed)): np.asarray(
-            Image.open(r.folder / PICTURES)
-        )
+        (r.cell.request.prompt, column_of(r)): np.asarray(Image.open(r.pictures))
         for r in results
         if r.scores is not None
     }
@@ -195,8 +200,8 @@ def _write_sheet(results: Sequence[CellResult], path: Path) -> None:
         "RGB", (_MARGIN + width * len(columns), (edge + _MARGIN) * len(prompts) + _MARGIN), "white"
     )
     draw = ImageDraw.Draw(sheet)
-    for x, (label, seed) in enumerate(columns):
-        draw.text((_MARGIN + x * width + 4, 4), f"{label}, seed {seed}", fill="black")
+    for x, column in enumerate(columns):
+        draw.text((_MARGIN + x * width + 4, 4), column, fill="black")
     for y, prompt in enumerate(prompts):
         top = _MARGIN + y * (edge + _MARGIN)
         draw.text((_MARGIN + 4, top + 3), prompt, fill="black")

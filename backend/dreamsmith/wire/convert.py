@@ -35,7 +35,14 @@ _COMPONENT_NAMES: Final = {number: name for name, number in _COMPONENT_TYPES.ite
 _RANGES: Final = tuple(item.name for item in dataclasses.fields(CameraRanges))
 _SETTINGS: Final = tuple(item.name for item in dataclasses.fields(DistillationSettings))
 _TEXTS: Final = ("method", "prior", "preset", "recipe")
-_OPTIONALS: Final = ("variations", "steps", "height_metres", "face_budget", "texture_size")
+_OPTIONALS: Final = (
+    "variations",
+    "steps",
+    "resolution",
+    "height_metres",
+    "face_budget",
+    "texture_size",
+)
 
 
 def request_to_spec(request: GenerationRequest) -> api.GenerationSpec:
