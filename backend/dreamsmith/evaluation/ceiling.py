@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What field, surface and texture reach when the prior knows the truth: their own limit.
+
+The noise that a perfect prior would see is computed from pictures of the prompt's true solid, and
+everything else is as in a generation. Where an asset falls short of this, the prior or the
+method is to blame; where this falls short, the stages are.
+``python -m dreamsmith.evaluation.ceiling`` prints the table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from dreamsmith.asset.model import Asset
+from dreamsmith.asset.preview import png_bytes
+from dreamsmith.bars import counting_bars
+from dreamsmith.cameras import Cameras
+from dreamsmith.distillation.guidance import Guidance
+from dreamsmith.distillation.loss import distillation_loss
+from dreamsmith.distillation.schedules import OMEGAS
+from dreamsmith.errors import InvalidRequest
+from dreamsmith.evaluation.asset_scores import AssetScores, score_asset
+from dreamsmith.evaluation.command import PROMPTS
+from dreamsmith.evaluation.pictures import asset_pictures
+from dreamsmith.evaluation.scorers import VocabularyScorer, object_and_color
+from dreamsmith.field.stage import FieldStage
+from dreamsmith.files import write_atomic
+from dreamsmith.job import Job, Views
+from dreamsmith.presets import settings_for
+from dreamsmith.priors import load_prior
+from dreamsmith.priors.bundled.render import color_table, shade, trace
+from dreamsmith.priors.bundled.sheet import tile
+from dreamsmith.priors.bundled.solids import solid_program
+from dreamsmith.priors.bundled.vocabulary import pattern_color
+from dreamsmith.request import GenerationRequest
+from dreamsmith.stage import DistillationStage
+from dreamsmith.surface.stage import SurfaceStage
+from dreamsmith.texture.finish import finish_asset
+from dreamsmith.texture.stage import TextureStage
+
+_SUPERSAMPLING = 2
+_PICTURE_RESOLUTION = 96
+
+
+class WatchedJob(Job):
+    """Remembers from where the current step looks: the truth is seen from there too."""
+
+    seen: Views
+
+    def draw_views(self, *args: Any, **options: Any) -> Views:
+        """See `Job.draw_views`."""
+        self.seen = super().draw_views(*args, **options)
+        return self.seen
+
+
+class TruthGuidance(Guidance):
+    """SDS without guidance, from a prior that is sure of the one true picture.
+
+    For a picture ``x*`` the noise seen in ``x_t`` is ``(x_t - alpha x*) / sigma``, so that the
+    update ``eps_hat - eps`` is ``alpha / sigma (x - x*)``.
+    """
+
+    def __init__(self, job: WatchedJob) -> None:
+        super().__init__(job)
+        name, color = object_and_color(job.request.prompt)
+        if name is None or color is None:
+            raise InvalidRequest(
+                "prompt", f"{job.request.prompt!r} names no prop in one colour: no truth is known"
+            )
+        self._job = job
+        self._solid = solid_program(name)
+        self._colors = color_table(color, color, pattern_color(color))
+
+    def loss(
+        self,
+        images: Tensor,
+        cameras: Cameras,
+        noise_levels: tuple[float, float],
+        negative_share: float = 1.0,
+    ) -> Tensor:
+        """See `Guidance.loss`."""
+        x = self._prior.encode_image(images)
+        truth = self._prior.encode_image(self.true_pictures(images.shape[-1]))
+        low, high = noise_levels
+        t = low + (high - low) * torch.rand(len(x), generator=self._generator)
+        alpha, sigma = self._prior.alpha_sigma(t.to(self._device))
+        update = (alpha / sigma)[:, None, None, None] * (x.detach() - truth)
+        return distillation_loss(x, update, omega=OMEGAS["sigma_squared"](alpha, sigma))
+
+    def true_pictures(self, resolution: int) -> Tensor:
+        """What the current step should see, shape (B, 3, R, R), in [0, 1]."""
+        views = self._job.seen
+        count = len(views.cameras)
+        buffers = trace([self._solid] * count, views.cameras, _SUPERSAMPLING * resolution)
+        return shade(
+            buffers,
+            np.stack([self._colors] * count),
+            np.zeros(count, np.int64),
+            views.lights.cpu().numpy(),
+            views.ambient.cpu().numpy(),
+            views.backgrounds.cpu().numpy(),
+        ).to(self._device)
+
+
+def perfect_asset(request: GenerationRequest, progress: Callable[[], None] = lambda: None) -> Asset:
+    """Make the asset of a request with a perfect prior; ``progress`` is called after each step.
+
+    Raises:
+        InvalidRequest: the request is not allowed, or no truth is known of its prompt.
+        GenerationFailed: no surface could be found.
+    """
+    request = request.validated()
+    settings = settings_for(request)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    job = WatchedJob(request, settings, load_prior(request.prior, device, trainable=False), device)
+
+    def finish(stage: DistillationStage) -> None:
+        while stage.step < stage.total_steps:
+            stage.advance()
+            progress()
+
+    field = FieldStage(job, TruthGuidance(job))
+    finish(field)
+    surface = SurfaceStage.after(field)
+    finish(surface)
+    texture = TextureStage.after(surface)
+    finish(texture)
+    return finish_asset(texture, request, settings, {})
+
+
+def main(
+    prompts: Annotated[
+        list[str] | None, typer.Option("--prompt", help="Repeatable; else sixteen of our own.")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="Effort.")] = "draft",
+    seed: Annotated[int, typer.Option(help="Same seed, same assets.")] = 0,
+    picture: Annotated[Path | None, typer.Option(help="PNG file for pictures of them.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Make assets with a perfect prior and say how good they are."""
+    scorer = VocabularyScorer()
+    table = Table("prompt", "R shape", "IoU", "Chamfer", "genus", "pieces", "colour error")
+    strips, found = [], []
+    with counting_bars(Console(stderr=True)) as bars:
+        for prompt in prompts or PROMPTS:
+            request = GenerationRequest(prompt, preset=preset, seed=seed)
+            settings = settings_for(request)
+            total = settings.field_steps + settings.surface_steps + settings.texture_steps
+            task = bars.add_task(prompt, total=total)
+            asset = perfect_asset(request, partial(bars.advance, task))
+            scores = score_asset(asset, prompt, scorer)
+            found.append(scores)
+            strips.append(asset_pictures(asset, _PICTURE_RESOLUTION)["shaded"])
+            table.add_row(prompt, *_cells(scores))
+            if as_json:
+                print(json.dumps({"prompt": prompt, **dataclasses.asdict(scores)}), flush=True)
+    if not as_json:
+        overlap = [s.intersection_over_union or 0.0 for s in found]
+        genus = [bool(s.genus_right) for s in found]
+        table.add_section()
+        table.add_row("mean", "", f"{np.mean(overlap):.2f}", "", f"{np.mean(genus):.0%}", "", "")
+        Console().print(table)
+    if picture is not None:
+        sheet = tile(torch.cat(strips), len(strips[0]))
+        write_atomic(picture, png_bytes(np.asarray(sheet)))
+
+
+def _cells(scores: AssetScores) -> list[str]:
+    def right(value: bool | None) -> str:
+        return {True: "right", False: "wrong", None: "-"}[value]
+
+    def number(value: float | None, digits: int) -> str:
+        return "-" if value is None else f"{value:.{digits}f}"
+
+    return [
+        right(scores.named_by_shape),
+        number(scores.intersection_over_union, 2),
+        number(scores.chamfer, 3),
+        right(scores.genus_right),
+        right(scores.pieces_right),
+        number(scores.color_error, 3),
+    ]
+
+
+if __name__ == "__main__":
+    typer.run(main)
