@@ -11,7 +11,8 @@ import pytest
 
 from dreamsmith.asset.model import Asset
 from dreamsmith.asset.preview import albedo_pixels
-from dreamsmith.evaluation.geometry import count_pieces_at, measure_shape
+from dreamsmith.asset.shape import measure_shape
+from dreamsmith.evaluation.geometry import count_pieces_at
 from dreamsmith.events import AssetReady
 from dreamsmith.generate import generate
 from dreamsmith.priors.bundled.vocabulary import COLORS

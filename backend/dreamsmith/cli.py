@@ -387,6 +387,21 @@ def priors(as_json: Json = False) -> None:
 
 
 @app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A .glb file, whoever made it.")],
+    as_json: Json = False,
+) -> None:
+    """Say what is in a GLB: faces, closed or not, handles, pieces, size, UVs, texel density."""
+    from dreamsmith.asset.inspection import describe, inspect_glb
+
+    for mesh in inspect_glb(file):
+        if as_json:
+            print(json.dumps(dataclasses.asdict(mesh), ensure_ascii=False))
+        else:
+            print("\n".join(describe(mesh)))
+
+
+@app.command()
 def doctor(
     data_dir: Annotated[Path | None, typer.Option(help="Where jobs are kept.")] = None,
     as_json: Json = False,

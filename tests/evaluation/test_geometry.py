@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from dreamsmith.asset.shape import measure_shape
 from dreamsmith.evaluation.geometry import (
     compare_with_solid,
     count_pieces_at,
-    measure_shape,
 )
 from dreamsmith.priors.bundled.solids import distances, solid_program
 from dreamsmith.surface.marching import marching_tetrahedra

@@ -105,7 +105,7 @@ def read_glb(source: Path | bytes) -> Asset:
     if getattr(visual, "uv", None) is None or visual.material.baseColorTexture is None:
         raise InvalidRequest("mesh", "the GLB has no UVs or no base colour texture")
     positions, index = np.unique(
-        _z_up(np.asarray(geometry.vertices)).astype(np.float32), axis=0, return_inverse=True
+        to_z_up(np.asarray(geometry.vertices)).astype(np.float32), axis=0, return_inverse=True
     )
     material = visual.material
     stream = io.BytesIO()
@@ -133,5 +133,6 @@ def _y_up(vectors: NDArray[Any]) -> NDArray[Any]:
     return np.stack((vectors[:, 0], vectors[:, 2], -vectors[:, 1]), axis=1)
 
 
-def _z_up(vectors: NDArray[Any]) -> NDArray[Any]:
+def to_z_up(vectors: NDArray[Any]) -> NDArray[Any]:
+    """From glTF's frame to Blender's, shape (N, 3)."""
     return np.stack((vectors[:, 0], -vectors[:, 2], vectors[:, 1]), axis=1)

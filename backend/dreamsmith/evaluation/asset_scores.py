@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from dreamsmith.asset.model import Asset
-from dreamsmith.evaluation.geometry import compare_with_solid, measure_shape, true_shape
+from dreamsmith.asset.shape import measure_shape
+from dreamsmith.evaluation.geometry import compare_with_solid, true_shape
 from dreamsmith.evaluation.pictures import STYLES, asset_pictures, surface_colors
 from dreamsmith.evaluation.scorers import Scorer, object_and_color, words_of
 from dreamsmith.priors.bundled.vocabulary import COLORS

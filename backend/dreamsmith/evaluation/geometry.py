@@ -16,12 +16,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from dreamsmith.asset.shape import Faces, Points, Shape, measure_shape, welded
 from dreamsmith.priors.bundled.solids import RADIUS, distances, has_front, solid_program
 from dreamsmith.surface.marching import marching_tetrahedra
 from dreamsmith.surface.tetrahedra import body_centred_grid
-
-Points = NDArray[np.float64]
-Faces = NDArray[np.int64]
 
 _SOLID_CELLS: Final = 64
 _SAMPLES: Final = 30_000
@@ -29,26 +27,6 @@ _FITTED_SAMPLES: Final = 2_000
 _FIT_STEPS: Final = 30
 _TURNS: Final = 24
 _VOXELS: Final = 96
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What a mesh is like, whatever it shows.
-
-    Attributes:
-        components: pieces that are not connected.
-        closed: whether each edge is in two triangles of opposite direction, so that it has an
-            inside.
-        genus: handles of all pieces together; None where it is not closed.
-        volume: signed, positive where triangles face outward; in the mesh's units, cubed.
-        box_share: volume over that of the bounding box; pi / 6 for a sphere.
-    """
-
-    components: int
-    closed: bool
-    genus: int | None
-    volume: float
-    box_share: float
 
 
 @dataclass(frozen=True)
@@ -70,35 +48,6 @@ class Comparison:
     scale: float
     turn_degrees: float
     translation: Points
-
-
-def measure_shape(positions: NDArray[np.floating], triangles: NDArray[np.integer]) -> Shape:
-    """Describe a mesh; vertices at the same place count as one.
-
-    Args:
-        positions: shape (V, 3).
-        triangles: shape (F, 3), at least one.
-
-    Raises:
-        ValueError: the mesh has no triangle.
-    """
-    points, faces = _welded(positions, triangles)
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    count = len(points)
-    codes = edges[:, 0] * count + edges[:, 1]
-    opposite = edges[:, 1] * count + edges[:, 0]
-    closed = len(np.unique(codes)) == len(codes) and np.array_equal(
-        np.sort(codes), np.sort(opposite)
-    )
-    ones = np.ones(len(edges), np.int8)
-    graph = coo_array((ones, (edges[:, 0], edges[:, 1])), shape=(count, count))
-    components = int(connected_components(graph, directed=False)[0])
-    # Euler and Poincare: vertices - edges + faces = 2 (components - genus).
-    genus = components - (count - len(edges) // 2 + len(faces)) // 2 if closed else None
-    a, b, c = points[faces].swapaxes(0, 1)
-    volume = float(np.einsum("ij,ij->", a, np.cross(b, c)) / 6)
-    box = float(np.prod(np.ptp(points, axis=0)))
-    return Shape(components, closed, genus, volume, volume / box if box > 0 else 0.0)
 
 
 @cache
@@ -124,7 +73,7 @@ def count_pieces_at(
     Raises:
         ValueError: the mesh has no triangle.
     """
-    points, faces = _welded(positions, triangles)
+    points, faces = welded(positions, triangles)
     z = points[:, 2]
     above = z > z.min() + height * np.ptp(z)
     sides = np.stack((faces, np.roll(faces, -1, axis=1)), -1)
@@ -156,7 +105,7 @@ def compare_with_solid(
         ValueError: the mesh has no triangle.
     """
     random = np.random.default_rng(seed)
-    points, faces = _welded(positions, triangles)
+    points, faces = welded(positions, triangles)
     solid = _surface_points(*solid_mesh(name), _SAMPLES, random)
     mesh = _surface_points(points, faces, _SAMPLES, random)
     scale, turn, shift = _fit(mesh[:_FITTED_SAMPLES], solid[:_FITTED_SAMPLES], not has_front(name))
@@ -173,22 +122,6 @@ def compare_with_solid(
         math.degrees(turn),
         shift,
     )
-
-
-def _welded(
-    positions: NDArray[np.floating], triangles: NDArray[np.integer]
-) -> tuple[Points, Faces]:
-    """Without doubles, unused vertices, and triangles that thereby lose a corner."""
-    if len(triangles) == 0:
-        raise ValueError("the mesh has no triangle")
-    _, first, index = np.unique(
-        np.asarray(positions, np.float64), axis=0, return_index=True, return_inverse=True
-    )
-    faces = index.reshape(-1)[np.asarray(triangles, np.int64)]
-    a, b, c = faces.T
-    faces = faces[(a != b) & (b != c) & (c != a)]
-    used, faces = np.unique(faces, return_inverse=True)
-    return np.asarray(positions, np.float64)[first[used]], faces.reshape(-1, 3)
 
 
 @cache

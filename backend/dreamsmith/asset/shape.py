@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a mesh is like, whatever it shows: closed or not, pieces, handles, volume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+Points = NDArray[np.float64]
+Faces = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a mesh is like, whatever it shows.
+
+    Attributes:
+        components: pieces that are not connected.
+        closed: whether each edge is in two triangles of opposite direction, so that it has an
+            inside.
+        genus: handles of all pieces together; None where it is not closed.
+        volume: signed, positive where triangles face outward; in the mesh's units, cubed.
+        box_share: volume over that of the bounding box; pi / 6 for a sphere.
+    """
+
+    components: int
+    closed: bool
+    genus: int | None
+    volume: float
+    box_share: float
+
+
+def measure_shape(positions: NDArray[np.floating], triangles: NDArray[np.integer]) -> Shape:
+    """Describe a mesh; vertices at the same place count as one.
+
+    Args:
+        positions: shape (V, 3).
+        triangles: shape (F, 3), at least one.
+
+    Raises:
+        ValueError: the mesh has no triangle.
+    """
+    points, faces = welded(positions, triangles)
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    count = len(points)
+    codes = edges[:, 0] * count + edges[:, 1]
+    opposite = edges[:, 1] * count + edges[:, 0]
+    closed = len(np.unique(codes)) == len(codes) and np.array_equal(
+        np.sort(codes), np.sort(opposite)
+    )
+    ones = np.ones(len(edges), np.int8)
+    graph = coo_array((ones, (edges[:, 0], edges[:, 1])), shape=(count, count))
+    components = int(connected_components(graph, directed=False)[0])
+    # Euler and Poincare: vertices - edges + faces = 2 (components - genus).
+    genus = components - (count - len(edges) // 2 + len(faces)) // 2 if closed else None
+    a, b, c = points[faces].swapaxes(0, 1)
+    volume = float(np.einsum("ij,ij->", a, np.cross(b, c)) / 6)
+    box = float(np.prod(np.ptp(points, axis=0)))
+    return Shape(components, closed, genus, volume, volume / box if box > 0 else 0.0)
+
+
+def welded(positions: NDArray[np.floating], triangles: NDArray[np.integer]) -> tuple[Points, Faces]:
+    """A mesh without doubles, unused vertices, and triangles that thereby lose a corner.
+
+    Raises:
+        ValueError: the mesh has no triangle.
+    """
+    if len(triangles) == 0:
+        raise ValueError("the mesh has no triangle")
+    _, first, index = np.unique(
+        np.asarray(positions, np.float64), axis=0, return_index=True, return_inverse=True
+    )
+    faces = index.reshape(-1)[np.asarray(triangles, np.int64)]
+    a, b, c = faces.T
+    faces = faces[(a != b) & (b != c) & (c != a)]
+    used, faces = np.unique(faces, return_inverse=True)
+    return np.asarray(positions, np.float64)[first[used]], faces.reshape(-1, 3)
