@@ -114,6 +114,98 @@ def test_a_triangle_that_reaches_behind_the_camera_is_cut_there(rasterizer: Rast
     assert bool((rast[0, :7, :, 3] == 1).all())
 
 
+def inside(distance: float = 0.3, azimuth: float = 25.0) -> Cameras:
+    """A camera within the unit sphere."""
+    return Cameras.from_degrees(
+        *(torch.tensor([value]) for value in (azimuth, 20.0, distance, 70.0))
+    )
+
+
+@BOTH
+def test_a_camera_inside_a_box_of_large_triangles_sees_every_wall_where_it_is(
+    rasterizer: Rasterizer,
+) -> None:
+    lattice = torch.tensor([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
+    half = torch.tensor([0.9, 0.7, 0.6])
+    vertices = (lattice * half).double()
+    triangles = torch.tensor(
+        [
+            *([0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1]),
+            *([2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4], [1, 5, 7], [1, 7, 3]),
+        ]
+    )
+    for azimuth in (0.0, 25.0, 140.0, 250.0):
+        camera = inside(azimuth=azimuth)
+        clip = clip_positions(vertices, camera)
+        assert bool((clip[..., 3] < 0).any()) and bool((clip[..., 3] > 0).any())
+        rast = rasterizer.rasterize(clip, triangles, (48, 48))
+        assert bool((rast[..., 3] > 0).all())
+        origins, directions = camera.rays(48)
+        # Rows of pictures are turned by `clip_positions`, as rays have them.
+        reach = (torch.sign(directions) * half - origins) / directions
+        expected = origins + directions * reach.amin(-1, keepdim=True)
+        found = rasterizer.interpolate(vertices, rast, triangles)
+        torch.testing.assert_close(found, expected.double(), atol=1e-5, rtol=0)
+        # From within, a closed box has no silhouette.
+        color = found[..., :1]
+        assert torch.equal(rasterizer.antialias(color, rast, clip, triangles), color)
+
+
+@BOTH
+def test_a_silhouette_that_passes_beside_the_camera_is_that_of_its_visible_part(
+    rasterizer: Rasterizer,
+) -> None:
+    # A path on the ground from behind the camera to far in front, whose two sides have no edge that
+    # ends in the picture.
+    height, near, far, focal, resolution = 0.5, 0.1, 20.0, 1.5, 64
+    width = torch.tensor(0.37, dtype=torch.float64, requires_grad=True)
+    behind, ahead = -7.0, 15.0
+    corners = [(-1, ahead), (1, ahead), (1, behind), (-1, behind)]
+    rows = []
+    for side, depth in corners:
+        z = (far + near) / (far - near) * depth - 2 * far * near / (far - near)
+        rest = width.new_tensor((-height * focal, z, depth))
+        rows.append(torch.cat(((side * width * focal)[None], rest)))
+    clip = torch.stack(rows)[None]
+    triangles = torch.tensor([[0, 1, 2], [0, 2, 3]])
+    for order in ([0, 1, 2, 3], [2, 3, 0, 1], [1, 2, 3, 0]):
+        back = torch.tensor(order).argsort()
+        rast = rasterizer.rasterize(clip[:, order], back[triangles], (resolution, resolution))
+        covered = (rast[..., 3:] > 0).double()
+        path = rasterizer.antialias(covered, rast, clip[:, order], back[triangles])
+        (gradient,) = torch.autograd.grad(path.sum(), width, retain_graph=True)
+        # On the picture it is the trapezium between the horizon's side and the picture's bottom.
+        top = height * focal / ahead
+        area = (1 + top) * (1 - top) * float(width.detach()) / height
+        pixels = area * (resolution / 2) ** 2
+        assert float(path.detach().sum()) == pytest.approx(pixels, rel=0.02)
+        assert float(gradient) == pytest.approx(pixels / float(width.detach()), rel=0.06)
+        # A row far down: antialiased to a fraction of a pixel.
+        row = path.detach()[0, 5, :, 0].sum()
+        y = 1 - 2 * 5.5 / resolution
+        assert float(row) == pytest.approx(float(width.detach()) / height * y * resolution, abs=0.1)
+
+
+def test_numba_and_torch_agree_from_inside() -> None:
+    vertices, triangles = torus(8, torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    # Coarse and with holes, so that silhouettes pass the camera at all sides.
+    triangles = triangles[torch.rand(len(triangles), generator=generator) < 0.7]
+    results = []
+    for rasterizer in (TorchRasterizer(), NumbaRasterizer()):
+        points = vertices.clone().requires_grad_()
+        clip = clip_positions(points, inside(0.55))
+        rast = rasterizer.rasterize(clip, triangles, (40, 40))
+        color = torch.cat(
+            (rasterizer.interpolate(points, rast, triangles), (rast[..., 3:] > 0).to(points)), -1
+        )
+        image = rasterizer.antialias(color, rast, clip, triangles)
+        (gradient,) = torch.autograd.grad(image.square().sum(), points)
+        results.append((rast.detach(), image.detach(), gradient))
+    for first, second in zip(*results, strict=True):
+        torch.testing.assert_close(first, second, rtol=1e-6, atol=1e-8)
+
+
 def test_numba_and_torch_agree() -> None:
     vertices, triangles = torus(10, torch.float64)
     results = []

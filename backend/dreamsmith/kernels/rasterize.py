@@ -17,6 +17,9 @@ from torch.nn.functional import grid_sample
 
 from dreamsmith.errors import InvalidRequest
 
+# In the place of a w of 0, which belongs to no place in the picture.
+NO_W = 1e-12
+
 
 class Rasterizer(Protocol):
     """The four operations. B pictures of H rows and W columns, V vertices, F triangles."""
@@ -362,12 +365,19 @@ def _silhouette_pairs(rast: Tensor, pos_clip: Tensor, tri: Tensor) -> Tensor:
     edges = edges_with_opposites(tri)
     found = []
     for image in range(len(rast)):
-        screen = pos_clip[image, :, :3] / pos_clip[image, :, 3:]
-        a, b, c, d = (screen[edges[:, corner].clamp_min(0)] for corner in range(4))
-        silhouette = (edges[:, 3] < 0) | (_side(a, b, c) * _side(a, b, d) > 0)
-        used = edges[silhouette]
+        w = pos_clip[image, :, 3]
+        screen = pos_clip[image, :, :3] / torch.where(w == 0, NO_W, w)[:, None]
+        # Behind the camera may be the second end alone.
+        turned = w[edges[:, 0]] <= 0
+        used = torch.where(turned[:, None], edges[:, [1, 0, 2, 3]], edges)
+        a, b, c, d = (screen[used[:, corner].clamp_min(0)] for corner in range(4))
+        # A corner behind the camera is seen on the wrong side of every line.
+        c_mirrored, d_mirrored = w[used[:, 2]] < 0, w[used[:, 3].clamp_min(0)] < 0
+        sides = _side(a, b, c) * _side(a, b, d) * torch.where(c_mirrored == d_mirrored, 1, -1)
+        silhouette = (used[:, 3] < 0) | (sides > 0)
+        silhouette &= (w[used[:, 0]] > 0) & (w[used[:, 1]] != 0)
         for axis in range(2):
-            found.append(_pairs_along(rast, screen, used, image, axis))
+            found.append(_pairs_along(rast, screen, w, used[silhouette], image, axis))
     return torch.cat(found)
 
 
@@ -377,7 +387,9 @@ def _side(a: Tensor, b: Tensor, point: Tensor) -> Tensor:
     return edge[:, 0] * offset[:, 1] - edge[:, 1] * offset[:, 0]
 
 
-def _pairs_along(rast: Tensor, screen: Tensor, edges: Tensor, image: int, axis: int) -> Tensor:
+def _pairs_along(
+    rast: Tensor, screen: Tensor, w: Tensor, edges: Tensor, image: int, axis: int
+) -> Tensor:
     """Pairs of one picture along x (axis 0) or y (axis 1)."""
     height, width = rast.shape[1:3]
     sizes = (width, height) if axis == 0 else (height, width)
@@ -391,6 +403,13 @@ def _pairs_along(rast: Tensor, screen: Tensor, edges: Tensor, image: int, axis: 
     steep = (run.abs() <= rise.abs()) & (rise != 0)
     first_line = torch.minimum(across[a], across[b]).ceil().clamp(0, sizes[1])
     end_line = torch.maximum(across[a], across[b]).ceil().clamp(0, sizes[1])
+    # Where one end is behind the camera, what is seen goes from the other away from where it seems
+    # to be.
+    cut = w[b] < 0
+    first_line, end_line = (
+        torch.where(cut, torch.where(rise > 0, 0, end_line), first_line),
+        torch.where(cut, torch.where(rise > 0, first_line, sizes[1]), end_line),
+    )
     lines = torch.where(steep, end_line - first_line, 0).long()
     edge = torch.arange(len(edges), device=edges.device).repeat_interleave(lines)
     offset = torch.arange(len(edge), device=edges.device) - (lines.cumsum(0) - lines)[edge]
@@ -401,8 +420,9 @@ def _pairs_along(rast: Tensor, screen: Tensor, edges: Tensor, image: int, axis: 
     depth = screen[a, 2] + share * (screen[b, 2] - screen[a, 2])
     # The surface lies towards its third corner.
     below = along[c] - (along[a] + run / rise * (across[c] - across[a])) < 0
+    below ^= w[c] < 0
     low = reach.floor()
-    inside = (low >= 0) & (low < sizes[0] - 1)
+    inside = (low >= 0) & (low < sizes[0] - 1) & (depth >= -1)
     edge_ends = torch.stack((a, b), 1)[inside]
     line, reach, depth, below = line[inside], reach[inside], depth[inside], below[inside]
     low_pixel = low[inside].long()

@@ -10,7 +10,7 @@ import torch
 from numba import get_num_threads, njit, prange
 from torch import Tensor
 
-from dreamsmith.kernels.rasterize import TorchRasterizer, blend_pairs
+from dreamsmith.kernels.rasterize import NO_W, TorchRasterizer, blend_pairs
 
 # Pixels by which a triangle's bounds are widened, so that rounding loses no pixel centre.
 ROUNDING = 1e-2
@@ -134,6 +134,9 @@ def draw(positions, triangles, bands, rast):  # type: ignore[no-untyped-def]  # 
         for index in range(triangles.shape[0]):
             a, b, c = triangles[index, 0], triangles[index, 1], triangles[index, 2]
             aw, bw, cw = points[a, 3], points[b, 3], points[c, 3]
+            # Behind a camera that stands inside its mesh lies half of it.
+            if aw <= 0 and bw <= 0 and cw <= 0:
+                continue
             low_row, high_row = first_row, end_row
             low_column, high_column = 0, width
             if aw > 0 and bw > 0 and cw > 0:
@@ -314,16 +317,26 @@ def find_pairs(  # type: ignore[no-untyped-def]  # noqa: PLR0912, PLR0915
         reaches = np.zeros(2 * height * width, positions.dtype)
         screen = np.empty((points.shape[0], 3), positions.dtype)
         for vertex in range(points.shape[0]):
-            w = points[vertex, 3]
+            w = points[vertex, 3] if points[vertex, 3] != 0 else NO_W
             screen[vertex, 0] = (points[vertex, 0] / w + 1) * (width / 2) - 0.5
             screen[vertex, 1] = (points[vertex, 1] / w + 1) * (height / 2) - 0.5
             screen[vertex, 2] = points[vertex, 2] / w
         for index in range(edges.shape[0]):
             a, b, c, d = edges[index, 0], edges[index, 1], edges[index, 2], edges[index, 3]
+            # Behind the camera may be the second end alone.
+            if points[a, 3] <= 0:
+                a, b = b, a
+            bw = points[b, 3]
+            if points[a, 3] <= 0 or bw == 0:
+                continue
             ex, ey = screen[b, 0] - screen[a, 0], screen[b, 1] - screen[a, 1]
+            # A corner behind the camera is seen on the wrong side of every line.
+            mirrored = points[c, 3] < 0
             if d >= 0:
                 side_c = ex * (screen[c, 1] - screen[a, 1]) - ey * (screen[c, 0] - screen[a, 0])
                 side_d = ex * (screen[d, 1] - screen[a, 1]) - ey * (screen[d, 0] - screen[a, 0])
+                if mirrored != (points[d, 3] < 0):
+                    side_d = -side_d
                 # On opposite sides the surface goes on beyond the edge.
                 if side_c * side_d <= 0:
                     continue
@@ -337,9 +350,13 @@ def find_pairs(  # type: ignore[no-untyped-def]  # noqa: PLR0912, PLR0915
                 b_across = screen[b, 1 - axis]
                 first = min(max(int(np.ceil(min(a_across, b_across))), 0), lines)
                 end = min(max(int(np.ceil(max(a_across, b_across))), 0), lines)
+                if bw < 0:
+                    # What is seen goes from the one end away from where the other seems to be.
+                    first, end = (0, first) if rise > 0 else (end, lines)
                 # The surface lies towards its third corner.
                 slope = run / rise
                 below = screen[c, axis] - (a_along + slope * (screen[c, 1 - axis] - a_across)) < 0
+                below = below != mirrored
                 for line in range(first, end):
                     share = (line - a_across) / rise
                     reach = a_along + share * run
@@ -352,6 +369,8 @@ def find_pairs(  # type: ignore[no-untyped-def]  # noqa: PLR0912, PLR0915
                     if rast[image, y, x, 3] == 0:
                         continue
                     depth = screen[a, 2] + share * (screen[b, 2] - screen[a, 2])
+                    if depth < -1:
+                        continue
                     far_depth = rast[image, far_y, far_x, 2]
                     behind = rast[image, y, x, 2] < far_depth and depth <= far_depth
                     if rast[image, far_y, far_x, 3] > 0 and not behind:
