@@ -52,6 +52,11 @@ def test_each_camera_gets_the_text_of_its_side() -> None:
     assert words(prompts().seen_from(seen(0, elevation=70))) == [{"overhead": 1}]
 
 
+def test_a_scene_is_called_the_same_from_everywhere() -> None:
+    scene = Prompts(GenerationRequest("a mug", recipe="prolificdreamer-scene"), PRIOR)
+    assert words(scene.seen_from(seen(0, 90, 180, elevation=0))) == [{}] * 3
+
+
 def test_plain_negative_and_empty_prompts_have_no_view() -> None:
     made = prompts("ugly")
     assert made.has_negative and not prompts().has_negative

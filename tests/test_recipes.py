@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -30,8 +31,11 @@ def test_a_recipe_is_a_request_that_is_allowed(name: str) -> None:
         distillation=recipe.distillation,
         cameras=recipe.cameras,
     ).validated()
-    settings = settings_for(asked)
+    settings = settings_for(dataclasses.replace(asked, prior="somebody/model"))
     assert settings.field == recipe.field and settings.batch_size == recipe.batch_size
+    # In the papers every one learns its background; the bundled prior cannot be shown one.
+    assert settings.field.background == "learned"
+    assert settings_for(asked).field == dataclasses.replace(recipe.field, background="random")
     assert settings.field_steps == settings_for(GenerationRequest("a red mug")).field_steps
     # Later stages know of no hidden levels.
     assert settings.field.levels.last == 1
@@ -44,8 +48,22 @@ def test_every_number_has_a_source_or_says_what_stands_for_it(name: str) -> None
     assert all(number.paper and (number.source or number.here) for number in numbers)
 
 
+def test_what_a_scene_is_said_to_be_is_what_it_is() -> None:
+    recipe = RECIPES["prolificdreamer-scene"]
+    radius = 5.0  # Of threestudio's scene; ours is 1.
+    distance = recipe.cameras.distance
+    assert [distance.low * radius, distance.high * radius] == pytest.approx([0.1, 2.3])
+    assert recipe.field.blob_radius == 2.5 / radius and recipe.field.blob_density == -10
+    assert recipe.field.annealed_after == 10_000 / 25_000
+    assert recipe.method == "vsd" and recipe.distillation.guidance_scale == 7.5
+    said = {number.name: number for number in recipe.numbers}
+    assert "0.02 to 0.46" in said["camera distance"].here
+    assert "single props" in said["prior"].here
+
+
 def test_without_a_recipe_the_field_is_our_own() -> None:
     assert settings_for(GenerationRequest("a red mug")).field == FieldSettings()
+    assert FieldSettings().background == "random"
 
 
 def test_a_recipe_is_shown_with_its_sources(capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,8 +72,10 @@ def test_a_recipe_is_shown_with_its_sources(capsys: pytest.CaptureFixture[str]) 
     assert shown["method"] == "vsd" and shown["distillation"]["guidance_scale"] == 7.5
     assert run(["recipe", "show", "ssd"]) == 0
     assert "200 of 1000" in capsys.readouterr().out
+    assert run(["recipe", "show", "prolificdreamer-scene"]) == 0
+    assert "0.1 to 2.3 of" in capsys.readouterr().out
     assert run(["recipe", "list"]) == 0
-    assert all(name in capsys.readouterr().out.split() for name in ["mvdream"])
+    assert set(RECIPES) <= set(capsys.readouterr().out.split())
     assert run(["recipe", "show", "nobody"]) == 2
 
 
@@ -88,3 +108,5 @@ def test_options_go_before_the_recipe_and_the_recipe_before_the_defaults(
     assert changed.method == "sds" and changed.distillation.guidance_scale == 20
     assert changed.distillation.time_schedule == "annealed"
     assert changed.cameras.elevation_degrees == request.Interval(0, 30)
+    scene = asked_for(monkeypatch, "--recipe", "prolificdreamer-scene")
+    assert scene.cameras.distance == request.Interval(0.02, 0.46) and scene.is_scene

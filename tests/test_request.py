@@ -62,6 +62,42 @@ def test_a_camera_range_that_is_not_allowed_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("recipe", "ends", "said"),
+    [
+        ("", (1.5, 10.0), None),
+        ("", (0.02, 0.46), "distance 0.02:0.46 is out of range: allowed is 1.5:10 object radii"),
+        ("prolificdreamer", (0.4, 3.0), "allowed is 1.5:10 object radii"),
+        ("prolificdreamer-scene", (0.01, 0.9), None),
+        ("prolificdreamer-scene", (2.4, 3.0), "allowed is 0.01:0.9 radii of the scene, for its"),
+        ("prolificdreamer-scene", (0.0, 0.5), "distance 0:0.5 is out of range"),
+    ],
+)
+def test_cameras_stand_inside_exactly_where_a_scene_is_made(
+    recipe: str, ends: tuple[float, float], said: str | None
+) -> None:
+    cameras = dataclasses.replace(CameraRanges(), distance=Interval(*ends))
+    asked = dataclasses.replace(MUG, recipe=recipe, cameras=cameras)
+    if said is None:
+        assert asked.validated().cameras == cameras
+        return
+    with pytest.raises(InvalidRequest, match=said):
+        asked.validated()
+
+
+def test_a_scene_has_no_views_to_keep_apart() -> None:
+    cameras = dataclasses.replace(CameraRanges(), distance=Interval(0.1, 0.4))
+    asked = dataclasses.replace(
+        MUG,
+        recipe="prolificdreamer-scene",
+        cameras=cameras,
+        distillation=DistillationSettings(perp_neg=True),
+    )
+    assert asked.is_scene and not MUG.is_scene
+    with pytest.raises(InvalidRequest, match="no front: leave it out"):
+        asked.validated()
+
+
+@pytest.mark.parametrize(
     ("text", "ends"), [("-10:60", (-10, 60)), ("45", (45, 45)), ("2.2:3", (2.2, 3))]
 )
 def test_an_interval_is_read_as_people_write_it(text: str, ends: tuple[float, float]) -> None:

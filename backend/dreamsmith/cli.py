@@ -425,7 +425,7 @@ def recipe_list(as_json: Json = False) -> None:
         print(
             json.dumps({"name": name, "title": found.title})
             if as_json
-            else f"{name:<18}{found.title}"
+            else f"{name:<23}{found.title}"
         )
 
 

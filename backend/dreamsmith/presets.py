@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Final
 
+from dreamsmith.priors.locate import BUNDLED
 from dreamsmith.recipes import recipe_named
 from dreamsmith.request import GenerationRequest
 from dreamsmith.settings import Settings
@@ -47,14 +48,18 @@ _PRESETS: Final[dict[str, Settings]] = {
 def settings_for(request: GenerationRequest) -> Settings:
     """The preset's numbers, the recipe's in their place, and what the request says in theirs.
 
-    ``request.steps`` scales the later stages with the field stage.
+    ``request.steps`` scales the later stages with the field stage. The bundled prior was trained
+    on random backgrounds: no recipe has it learn one.
     """
     settings = _PRESETS[request.preset]
     if request.recipe:
         recipe = recipe_named(request.recipe)
+        field = recipe.field
+        if request.prior == BUNDLED:
+            field = dataclasses.replace(field, background="random")
         settings = dataclasses.replace(
             settings,
-            field=recipe.field,
+            field=field,
             batch_size=recipe.batch_size,
             render_resolution=recipe.render_resolution,
         )

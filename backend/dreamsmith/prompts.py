@@ -32,11 +32,17 @@ class AvoidedViews:
 
 
 class Prompts:
-    """A request's prompt, plain and from each side, and its negative prompt (DreamFusion 3.2)."""
+    """A request's prompt, plain and from each side, and its negative prompt (DreamFusion 3.2).
+
+    A scene has no sides: its prompt is plain in every view.
+    """
 
     def __init__(self, request: GenerationRequest, prior: Prior) -> None:
         """Embed all of them; the prior's text encoder is not needed afterwards."""
-        views = [f"{request.prompt}, {phrase}" for phrase in VIEW_PHRASES]
+        views = [
+            request.prompt if request.is_scene else f"{request.prompt}, {phrase}"
+            for phrase in VIEW_PHRASES
+        ]
         self._texts = prior.encode_text([*views, request.prompt, request.negative_prompt, ""])
         self._rows = {phrase: row for row, phrase in enumerate(VIEW_PHRASES)}
         self._plain, self._negative, self._empty = range(len(views), len(views) + 3)

@@ -19,7 +19,9 @@ PRESETS: Final = ("draft", "standard", "high")
 # Explained in `dreamsmith.distillation.schedules`.
 TIME_SCHEDULES: Final = ("uniform", "annealed", "dreamtime")
 # Explained by `dreamsmith recipe show`.
-RECIPES: Final = ("dreamfusion", "prolificdreamer", "ssd", "mvdream")
+RECIPES: Final = ("dreamfusion", "prolificdreamer", "prolificdreamer-scene", "ssd", "mvdream")
+# Those that make a room around the cameras in place of an object between them.
+SCENE_RECIPES: Final = ("prolificdreamer-scene",)
 OMEGAS: Final = ("sigma_squared", "constant", "alpha_sigma_squared")
 MAXIMUM_PROMPT_LENGTH: Final = 2000
 MAXIMUM_STEPS: Final = 100_000
@@ -78,7 +80,8 @@ class CameraRanges:
         azimuth_degrees: 0 is the front (camera at -Y), 90 the camera at +X; -360 to 360, at most a
             whole turn.
         elevation_degrees: from the horizon, -90 to 90.
-        distance: from the camera to the origin in object radii, 1.5 to 10.
+        distance: from the camera to the origin in object radii, 1.5 to 10; of a scene, whose
+            cameras stand inside, in radii of the sphere that bounds it, 0.01 to 0.9.
         fov_degrees: vertical field of view, 10 to 100.
     """
 
@@ -87,13 +90,17 @@ class CameraRanges:
     distance: Interval = Interval(2.4, 3.0)
     fov_degrees: Interval = Interval(40.0, 50.0)
 
-    def check(self) -> None:
+    def check(self, is_scene: bool = False) -> None:
         """Raise `InvalidRequest` for the first range that is not allowed."""
         self.azimuth_degrees.check("azimuth", -360.0, 360.0, "degrees")
         if self.azimuth_degrees.high - self.azimuth_degrees.low > 360.0:
             raise InvalidRequest("azimuth", "azimuth spans more than a whole turn of 360 degrees")
         self.elevation_degrees.check("elevation", -90.0, 90.0, "degrees")
-        self.distance.check("distance", 1.5, 10.0, "object radii")
+        if is_scene:
+            unit = "radii of the scene, for its cameras stand inside"
+            self.distance.check("distance", 0.01, 0.9, unit)
+        else:
+            self.distance.check("distance", 1.5, 10.0, "object radii")
         self.fov_degrees.check("fov", 10.0, 100.0, "degrees")
 
 
@@ -204,6 +211,11 @@ class GenerationRequest:
     face_budget: int | None = None
     texture_size: int | None = None
 
+    @property
+    def is_scene(self) -> bool:
+        """Whether the cameras stand inside what is made: a room rather than an object."""
+        return self.recipe in SCENE_RECIPES
+
     def validated(self) -> GenerationRequest:
         """The request with its texts normalised (NFC, outer blanks removed).
 
@@ -227,8 +239,14 @@ class GenerationRequest:
             _whole("steps", self.steps, 1, MAXIMUM_STEPS)
         if self.resolution is not None:
             _whole("resolution", self.resolution, 16, 1024)
-        self.cameras.check()
+        self.cameras.check(self.is_scene)
         self.distillation.check()
+        if self.is_scene and self.distillation.perp_neg:
+            raise InvalidRequest(
+                "perp neg",
+                f"perp_neg keeps the views of an object apart, but recipe {self.recipe!r} makes a "
+                "scene, which has no front: leave it out",
+            )
         Interval(self.height_metres, self.height_metres).check("height", 0.001, 1000.0, "metres")
         if self.face_budget is not None:
             _whole("faces", self.face_budget, 100, 1_000_000)

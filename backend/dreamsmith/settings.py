@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,9 @@ class FieldSettings:
         blob_density: density before softplus at the middle to begin with; negative for an empty
             middle in a dense shell (ProlificDreamer's scenes).
         blob_radius: where that density crosses 0.
+        background: what is behind the field: ``random``, drawn at every step, or ``learned``, a
+            function of the direction that is optimised with it.
+        annealed_after: share of the stage after which the time schedule ``annealed`` is low.
         fine_from: share of the stage after which it goes on with the next two.
         fine_batch_size: cameras a step then.
         fine_resolution: largest edge of the pictures then.
@@ -77,6 +81,8 @@ class FieldSettings:
     shading: Shading = Shading()
     blob_density: float = 10.0
     blob_radius: float = 0.5
+    background: Literal["random", "learned"] = "random"
+    annealed_after: float = 0.2
     fine_from: float = 1.0
     fine_batch_size: int = 1
     fine_resolution: int = 512

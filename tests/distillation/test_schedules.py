@@ -29,6 +29,11 @@ def test_uniform_stays_and_annealed_halves_after_a_fifth() -> None:
     assert annealed(0.2) == annealed(1.0) == (0.02, 0.50)
 
 
+def test_a_scene_stays_longer_with_all_levels() -> None:
+    assert annealed(0.39, 0.4) == uniform(1.0, 0.4) == (0.02, 0.98)
+    assert annealed(0.4, 0.4) == (0.02, 0.50)
+
+
 @given(PROGRESS, PROGRESS)
 def test_dreamtime_never_rises(one: float, other: float) -> None:
     earlier, later = sorted((one, other))

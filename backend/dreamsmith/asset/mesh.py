@@ -111,6 +111,12 @@ def keep_large_components(mesh: Mesh, smallest_share: float = 1.0) -> Mesh:
     return _with_triangles(mesh, mesh.triangles[keep[labels]])
 
 
+def turned_inside_out(mesh: Mesh) -> Mesh:
+    """The mesh with its triangles facing the other way; UVs must not be there yet."""
+    turned = np.ascontiguousarray(mesh.triangles[:, ::-1])
+    return Mesh(mesh.positions, turned, None, mesh.colors)
+
+
 def smooth(mesh: Mesh, iterations: int = 10) -> Mesh:
     """Smooth without shrinking (Taubin 1995): evens out the steps that marching leaves.
 

@@ -15,7 +15,7 @@ class Mesh:
 
     Attributes:
         positions: float32, shape (V, 3).
-        triangles: int32, shape (F, 3), counter-clockwise seen from outside.
+        triangles: int32, shape (F, 3), counter-clockwise seen from outside, of a scene from within.
         corner_uv: float32, shape (F, 3, 2) in [0, 1], (0, 0) bottom left; None before unwrapping.
         colors: uint8, shape (V, 3), sRGB, for previews; None where a texture holds the colour.
     """

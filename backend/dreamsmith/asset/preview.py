@@ -15,7 +15,7 @@ from torch.nn.functional import avg_pool2d, normalize
 from dreamsmith.asset.model import Mesh
 from dreamsmith.cameras import Cameras
 from dreamsmith.kernels.rasterize import select_rasterizer
-from dreamsmith.surface.regularise import vertex_normals
+from dreamsmith.surface.regularise import face_normals, vertex_normals
 from dreamsmith.surface.render import clip_positions
 
 # The mesh is scaled into the unit sphere, which this camera just holds.
@@ -37,6 +37,7 @@ def picture(
     azimuth_degrees: float = 30.0,
     elevation_degrees: float = ELEVATION_DEGREES,
     resolution: int = 256,
+    cull_backfaces: bool = False,
 ) -> NDArray[np.uint8]:
     """One view of a mesh, whatever its size and place; it fills the picture.
 
@@ -47,6 +48,8 @@ def picture(
         azimuth_degrees: 0 is the front, growing towards +X.
         elevation_degrees: from the horizon.
         resolution: pixels along each side.
+        cull_backfaces: leave out triangles that face away, so that one looks into a room, which
+            faces inward, past its near walls.
 
     Returns:
         uint8, shape (resolution, resolution, 3).
@@ -57,15 +60,26 @@ def picture(
             for value in (azimuth_degrees, elevation_degrees, DISTANCE, FOV_DEGREES)
         )
     )
-    return _render(mesh, albedo, camera, resolution)
+    return _render(mesh, albedo, camera, resolution, cull_backfaces)
 
 
 def turntable_png(
-    mesh: Mesh, albedo: NDArray[np.uint8] | None = None, views: int = 8, resolution: int = 256
+    mesh: Mesh,
+    albedo: NDArray[np.uint8] | None = None,
+    views: int = 8,
+    resolution: int = 256,
+    cull_backfaces: bool = False,
 ) -> bytes:
     """A contact sheet of views from all around, two rows, beginning with the front; PNG bytes."""
     pictures = [
-        picture(mesh, albedo, 360.0 * view / views, resolution=resolution) for view in range(views)
+        picture(
+            mesh,
+            albedo,
+            360.0 * view / views,
+            resolution=resolution,
+            cull_backfaces=cull_backfaces,
+        )
+        for view in range(views)
     ]
     half = (views + 1) // 2
     pictures += [np.full_like(pictures[0], round(BACKGROUND * 255))] * (2 * half - views)
@@ -74,11 +88,23 @@ def turntable_png(
 
 
 def animation_webp(
-    mesh: Mesh, albedo: NDArray[np.uint8] | None = None, frames: int = 30, resolution: int = 256
+    mesh: Mesh,
+    albedo: NDArray[np.uint8] | None = None,
+    frames: int = 30,
+    resolution: int = 256,
+    cull_backfaces: bool = False,
 ) -> bytes:
     """One turn in two seconds, for ever; animated WebP bytes."""
     images = [
-        Image.fromarray(picture(mesh, albedo, 360.0 * frame / frames, resolution=resolution))
+        Image.fromarray(
+            picture(
+                mesh,
+                albedo,
+                360.0 * frame / frames,
+                resolution=resolution,
+                cull_backfaces=cull_backfaces,
+            )
+        )
         for frame in range(frames)
     ]
     stream = io.BytesIO()
@@ -109,24 +135,40 @@ def albedo_pixels(albedo_png: bytes) -> NDArray[np.uint8]:
 
 @torch.no_grad()
 def _render(
-    mesh: Mesh, albedo: NDArray[np.uint8] | None, camera: Cameras, resolution: int
+    mesh: Mesh,
+    albedo: NDArray[np.uint8] | None,
+    camera: Cameras,
+    resolution: int,
+    cull_backfaces: bool,
 ) -> NDArray[np.uint8]:
     size = resolution * SAMPLES
     image = torch.full((size, size, 3), BACKGROUND)
     if len(mesh.triangles):
-        _draw(mesh, albedo, camera, image)
+        _draw(mesh, albedo, camera, image, cull_backfaces)
     small = avg_pool2d(image.permute(2, 0, 1)[None], SAMPLES)[0].permute(1, 2, 0)
     pixels: NDArray[np.uint8] = (small * 255).round().to(torch.uint8).numpy()
     return pixels
 
 
-def _draw(mesh: Mesh, albedo: NDArray[np.uint8] | None, camera: Cameras, image: Tensor) -> None:
+def _draw(
+    mesh: Mesh,
+    albedo: NDArray[np.uint8] | None,
+    camera: Cameras,
+    image: Tensor,
+    cull_backfaces: bool,
+) -> None:
     rasterizer = select_rasterizer("cpu")
     points = torch.from_numpy(mesh.positions)
     triangles = torch.from_numpy(mesh.triangles)
     middle = (points.amin(0) + points.amax(0)) / 2
     points = points - middle
     points = points / points.norm(dim=-1).max().clamp_min(1e-12)
+    normals = vertex_normals(points, triangles)
+    corners = torch.arange(mesh.triangles.size).reshape(-1, 3)
+    if cull_backfaces:
+        toward = camera.position - points[triangles[:, 0]]
+        facing = (face_normals(points, triangles) * toward).sum(-1) > 0
+        triangles, corners = triangles[facing], corners[facing]
     size = (image.shape[0], image.shape[1])
     rast = rasterizer.rasterize(clip_positions(points, camera), triangles, size)
     covered = rast[0, ..., 3] > 0
@@ -134,12 +176,11 @@ def _draw(mesh: Mesh, albedo: NDArray[np.uint8] | None, camera: Cameras, image: 
         return
     # Only what is seen goes on: a picture of one row.
     seen = rast[0][covered][None, None]
-    normals = rasterizer.interpolate(vertex_normals(points, triangles), seen, triangles)[0, 0]
+    seen_normals = rasterizer.interpolate(normals, seen, triangles)[0, 0]
     light = camera.rotation[0] @ torch.tensor(LIGHT)
-    cosine = (normalize(normals, dim=-1) @ (light / light.norm())).clamp_min(0)[:, None]
+    cosine = (normalize(seen_normals, dim=-1) @ (light / light.norm())).clamp_min(0)[:, None]
     color = torch.full((len(cosine), 3), PLAIN)
     if albedo is not None and mesh.corner_uv is not None:
-        corners = torch.arange(mesh.triangles.size).reshape(-1, 3)
         uv = torch.from_numpy(mesh.corner_uv.reshape(-1, 2))
         uv = rasterizer.interpolate(uv, seen, corners)
         # The texture's first row is its top, v = 1.

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From which noise levels a step draws, uniformly; how much each level weighs. t in [0, 1].
 
-A schedule maps the share of a stage that is done to an interval of noise levels.
+A schedule maps the share of a stage that is done, and the share after which it may fall, to an
+interval of noise levels.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _PLATEAU = (500, 800)
 _SPREADS = (100, 300)
 
 
-def uniform(progress: float) -> tuple[float, float]:
+def uniform(progress: float, after: float = _ANNEALED_AFTER) -> tuple[float, float]:
     """All levels throughout.
 
     The default: at low noise a guidance direction says little but "more of that colour", which
@@ -34,12 +35,12 @@ def uniform(progress: float) -> tuple[float, float]:
     return ALL_NOISE
 
 
-def annealed(progress: float) -> tuple[float, float]:
-    """All levels for a fifth of the stage, then the lower half (ProlificDreamer, section 5)."""
-    return ALL_NOISE if progress < _ANNEALED_AFTER else LOW_NOISE
+def annealed(progress: float, after: float = _ANNEALED_AFTER) -> tuple[float, float]:
+    """All levels until the share ``after``, then the lower half (ProlificDreamer, section 5)."""
+    return ALL_NOISE if progress < after else LOW_NOISE
 
 
-def dreamtime(progress: float) -> tuple[float, float]:
+def dreamtime(progress: float, after: float = _ANNEALED_AFTER) -> tuple[float, float]:
     """One level a step, never rising (DreamTime, Huang et al. 2023, equation 5).
 
     Levels are left the sooner the less they weigh; the weight is a plateau with Gaussian slopes.
@@ -70,7 +71,7 @@ def _dreamtime_shares() -> list[float]:
     return [share / total for share in shares]
 
 
-TIME_SCHEDULES: Final[dict[str, Callable[[float], tuple[float, float]]]] = {
+TIME_SCHEDULES: Final[dict[str, Callable[[float, float], tuple[float, float]]]] = {
     "uniform": uniform,
     "annealed": annealed,
     "dreamtime": dreamtime,

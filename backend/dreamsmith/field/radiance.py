@@ -36,7 +36,9 @@ class FieldConfig:
     blob_radius: float = 0.5
 
 
-class _Head(nn.Sequential):
+class Head(nn.Sequential):
+    """Two layers with a ReLU between them."""
+
     def __init__(self, inputs: int, hidden: int, outputs: int, generator: torch.Generator) -> None:
         layers = nn.Linear(inputs, hidden), nn.Linear(hidden, outputs)
         for layer in layers:
@@ -65,8 +67,8 @@ class RadianceField(nn.Module):
         super().__init__()
         self.config = config
         self.encoding = select_encoding(device, kernels)(config.encoding, generator)
-        self.density_head = _Head(config.encoding.width, config.hidden, 1, generator)
-        self.albedo_head = _Head(config.encoding.width, config.hidden, 3, generator)
+        self.density_head = Head(config.encoding.width, config.hidden, 1, generator)
+        self.albedo_head = Head(config.encoding.width, config.hidden, 3, generator)
         self._weights: Tensor | None = None
         self.to(device)
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -12,18 +14,21 @@ from dreamsmith.distillation.guidance import Guidance
 from dreamsmith.distillation.schedules import TIME_SCHEDULES
 from dreamsmith.errors import GenerationFailed
 from dreamsmith.events import Stage
+from dreamsmith.field.background import Background
 from dreamsmith.field.losses import opaqueness_loss, orientation_loss, sparsity_loss
 from dreamsmith.field.occupancy import OccupancyGrid
 from dreamsmith.field.radiance import FieldConfig, RadianceField
 from dreamsmith.field.render import Rendering, render_rays, surface_normals
 from dreamsmith.job import Job, Views
 from dreamsmith.stage import DistillationStage, Pictures
-from dreamsmith.surface.level import find_level
+from dreamsmith.surface.level import DEFAULT_THRESHOLD, find_level
 from dreamsmith.surface.model import TetrahedralSurface
 from dreamsmith.surface.preview import colored_mesh
 from dreamsmith.surface.tetrahedra import TetrahedralGrid, body_centred_grid
 
 _LEARNING_RATE = 1e-2
+# threestudio's; ten times slower than the field, so that it does not outrun it.
+_BACKGROUND_LEARNING_RATE = 1e-3
 _OCCUPANCY_EVERY = 8
 _RAY_STEP = 1 / 24
 _NORMAL_EPSILON = 0.04
@@ -32,6 +37,8 @@ _VISIBLE = 0.05
 _PREVIEW_CELLS = 28
 _PICTURE_RESOLUTION = 96
 _POINTS_AT_ONCE = 1 << 17
+# The reciprocal of less than this is no more air than that of this.
+_THINNEST = 1e-6
 
 
 class FieldStage(DistillationStage):
@@ -40,6 +47,7 @@ class FieldStage(DistillationStage):
     Attributes:
         field: density and albedo.
         occupancy: where the field has anything.
+        background: what is behind it, where that is learned; None where it is drawn at random.
     """
 
     name: Stage = "field"
@@ -53,9 +61,14 @@ class FieldStage(DistillationStage):
         self.field = RadianceField(config, job.generator, device=job.device)
         self.occupancy = OccupancyGrid(self.field.config.bound).to(job.device)
         self.modules = {"field": self.field, "occupancy": self.occupancy}
-        self.optimizer = torch.optim.Adam(
-            self.field.parameters(), lr=_LEARNING_RATE, betas=(0.9, 0.99), eps=1e-15
-        )
+        groups: list[dict[str, Any]] = [{"params": self.field.parameters(), "lr": _LEARNING_RATE}]
+        self.background: Background | None = None
+        if self._settings.background == "learned":
+            self.background = Background(job.generator, device=job.device)
+            self.modules["background"] = self.background
+            rate = _BACKGROUND_LEARNING_RATE
+            groups.append({"params": self.background.parameters(), "lr": rate})
+        self.optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99), eps=1e-15)
 
     @property
     def progress(self) -> float:
@@ -72,7 +85,8 @@ class FieldStage(DistillationStage):
 
     def noise_levels(self) -> tuple[float, float]:
         """As the request's schedule says; all of them by default."""
-        return TIME_SCHEDULES[self.job.request.distillation.time_schedule](self.progress)
+        schedule = TIME_SCHEDULES[self.job.request.distillation.time_schedule]
+        return schedule(self.progress, self._settings.annealed_after)
 
     def negative_share(self) -> float:
         """Rising as the request says; whole from the beginning by default."""
@@ -108,7 +122,10 @@ class FieldStage(DistillationStage):
         origins, directions = (
             rays.reshape(-1, 3).to(device) for rays in views.cameras.rays(resolution)
         )
-        background = views.backgrounds.permute(0, 2, 3, 1).reshape(-1, 3)
+        if self.background is None:
+            background = views.backgrounds.permute(0, 2, 3, 1).reshape(-1, 3)
+        else:
+            background = self.background(directions)
         rendering = render_rays(
             self.field.density_and_albedo,
             origins,
@@ -160,15 +177,25 @@ class FieldStage(DistillationStage):
 
     @torch.no_grad()
     def surface(self, grid: TetrahedralGrid) -> TetrahedralSurface:
-        """The level of the density whose surface is an object.
+        """The level of the density whose surface is an object; of a scene, its room.
+
+        What an artist wants of a scene are its walls from within. Taken as a solid is therefore
+        the air, as dense as the field is thin; so the room is closed at the bound where a wall has
+        a hole, and the shell has no outer side that would have to go.
 
         Raises:
             GenerationFailed: there is none.
         """
+        is_scene = self.job.request.is_scene
         chunks = []
         for points in grid.vertices.to(self.job.device).split(_POINTS_AT_ONCE):
-            inside = points.norm(dim=-1) < self.field.config.bound
-            chunks.append(self.field.density(points) * inside)
+            density = self.field.density(points)
+            if is_scene:
+                density = 1 / density.clamp(min=_THINNEST)
+            chunks.append(density * (points.norm(dim=-1) < self.field.config.bound))
         densities = torch.cat(chunks).cpu()
-        level = find_level(densities, grid)
-        return TetrahedralSurface.from_densities(grid, densities, level.threshold)
+        default = 1 / DEFAULT_THRESHOLD if is_scene else DEFAULT_THRESHOLD
+        level = find_level(densities, grid, default)
+        return TetrahedralSurface.from_densities(
+            grid, densities, level.threshold, faces_inward=is_scene
+        )

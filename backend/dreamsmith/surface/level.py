@@ -19,6 +19,8 @@ LARGEST_VOLUME_SHARE = 0.6
 LARGEST_HULL_SHARE = 0.05
 FEWEST_VERTICES = 30
 LARGEST_COMPONENT_SHARE = 0.8
+# A wall of a tenth of the object's radius stops two fifths of the light at this density.
+DEFAULT_THRESHOLD = 5.0
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,9 @@ def measure_level(densities: Tensor, grid: TetrahedralGrid, threshold: float) ->
     )
 
 
-def find_level(densities: Tensor, grid: TetrahedralGrid, default: float = 5.0) -> Level:
+def find_level(
+    densities: Tensor, grid: TetrahedralGrid, default: float = DEFAULT_THRESHOLD
+) -> Level:
     """The threshold nearest to ``default`` whose surface is an object in few pieces.
 
     Tried are the default, then further and further multiples of it, then levels between the
@@ -74,8 +78,7 @@ def find_level(densities: Tensor, grid: TetrahedralGrid, default: float = 5.0) -
     Args:
         densities: shape (N,), not negative, at the grid's vertices.
         grid: vertices on its hull count as outside whatever their density.
-        default: the threshold to start from; a wall of a tenth of the object's radius stops two
-            fifths of the light at 5.
+        default: the threshold to start from.
 
     Raises:
         GenerationFailed: at every threshold the surface is empty or fills its bounds.

@@ -18,7 +18,8 @@ TRUNCATION_EDGES = 4.0
 class TetrahedralSurface(nn.Module):
     """A closed surface inside a cube (DMTet, Shen et al. 2021, section 3.1).
 
-    The grid is not part of the state, since it is made in code.
+    The grid is not part of the state, since it is made in code. A surface that faces inward is that
+    of a room: its air is the solid, and its triangles are turned round to be seen from within.
 
     Attributes:
         signed_distance: parameter, shape (N,), world units, negative inside.
@@ -30,8 +31,11 @@ class TetrahedralSurface(nn.Module):
     _edges: Tensor
     _boundary: Tensor
 
-    def __init__(self, grid: TetrahedralGrid, signed_distance: Tensor) -> None:
+    def __init__(
+        self, grid: TetrahedralGrid, signed_distance: Tensor, *, faces_inward: bool = False
+    ) -> None:
         super().__init__()
+        self._faces_inward = faces_inward
         self._edge_length = grid.edge_length
         # Buffers, so that they move to a device with the parameters.
         self.register_buffer("_vertices", grid.vertices, persistent=False)
@@ -43,7 +47,12 @@ class TetrahedralSurface(nn.Module):
 
     @classmethod
     def from_densities(
-        cls, grid: TetrahedralGrid, densities: Tensor, threshold: float
+        cls,
+        grid: TetrahedralGrid,
+        densities: Tensor,
+        threshold: float,
+        *,
+        faces_inward: bool = False,
     ) -> TetrahedralSurface:
         """Start from the level ``threshold`` of ``densities``, shape (N,), as signed distances.
 
@@ -54,7 +63,7 @@ class TetrahedralSurface(nn.Module):
         # level falls where it should between two vertices rather than beside the outer one.
         densities = densities.detach().to(grid.vertices)
         ratio = (threshold - densities) / (threshold + densities).clamp_min(1e-12)
-        return cls(grid, signed_distances(grid, ratio))
+        return cls(grid, signed_distances(grid, ratio), faces_inward=faces_inward)
 
     @property
     def grid(self) -> TetrahedralGrid:
@@ -77,11 +86,12 @@ class TetrahedralSurface(nn.Module):
 
         Returns:
             vertices, shape (V, 3), and triangles, int64, shape (F, 3), counter-clockwise seen from
-            outside; both empty when nothing is inside.
+            outside, of a room from inside; both empty when nothing is inside.
         """
-        return marching_tetrahedra(
+        vertices, triangles = marching_tetrahedra(
             self.deformed_vertices(), self.bounded_signed_distance(), self._tetrahedra
         )
+        return vertices, triangles.flip(1) if self._faces_inward else triangles
 
 
 def signed_distances(grid: TetrahedralGrid, values: Tensor) -> Tensor:

@@ -97,7 +97,8 @@ class SurfaceStage(MeshStage):
     def __init__(self, job: Job, guidance: Guidance) -> None:
         super().__init__(job, guidance, job.settings.surface_steps)
         grid = body_centred_grid(job.settings.grid_resolution, self.field.config.bound)
-        self._use(TetrahedralSurface(grid, torch.ones(len(grid.vertices))))
+        outside = torch.ones(len(grid.vertices))
+        self._use(TetrahedralSurface(grid, outside, faces_inward=job.request.is_scene))
 
     def _use(self, surface: TetrahedralSurface) -> None:
         self.surface = surface.to(self.job.device)

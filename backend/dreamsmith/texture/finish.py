@@ -29,8 +29,8 @@ def finish_asset(
         name=asset_name(request.prompt),
         mesh=mesh,
         albedo_png=png_bytes(pixels),
-        turntable_png=turntable_png(mesh, pixels),
-        animation_webp=animation_webp(mesh, pixels),
+        turntable_png=turntable_png(mesh, pixels, cull_backfaces=request.is_scene),
+        animation_webp=animation_webp(mesh, pixels, cull_backfaces=request.is_scene),
         provenance=provenance,
     )
 

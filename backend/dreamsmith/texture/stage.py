@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dreamsmith.asset.mesh import decimate, keep_large_components, smooth
+from dreamsmith.asset.mesh import decimate, keep_large_components, smooth, turned_inside_out
 from dreamsmith.asset.model import Mesh
 from dreamsmith.distillation.guidance import Guidance
 from dreamsmith.events import Stage
@@ -61,8 +61,14 @@ class TextureStage(MeshStage):
         stage.field.load_state_dict(earlier.field.state_dict())
         with torch.no_grad():
             vertices, triangles = earlier.triangle_mesh()
-        clean = smooth(keep_large_components(_to_mesh(vertices, triangles)), _SMOOTHINGS)
+        clean = _to_mesh(vertices, triangles)
+        if job.request.is_scene:
+            # As the solid that its air is, a room is cleaned up like any other.
+            clean = turned_inside_out(clean)
+        clean = smooth(keep_large_components(clean), _SMOOTHINGS)
         clean = decimate(clean, job.settings.face_budget)
+        if job.request.is_scene:
+            clean = turned_inside_out(clean)
         stage._fixed.vertices = torch.from_numpy(clean.positions).to(job.device)
         stage._fixed.triangles = torch.from_numpy(clean.triangles.astype(np.int64)).to(job.device)
         return stage
