@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from dreamsmith.asset.model import Asset, Mesh
 from dreamsmith.asset.preview import BACKGROUND, picture
 from dreamsmith.cameras import Cameras, sample_cameras, sample_light_directions
 from dreamsmith.distillation.guidance import Guidance
-from dreamsmith.errors import Cancelled
 from dreamsmith.events import AssetReady, PreviewMesh
 from dreamsmith.field.render import surface_normals
 from dreamsmith.field.stage import FieldStage
@@ -166,21 +164,13 @@ def test_cameras_stand_inside_and_lights_reach_the_walls_that_they_see() -> None
     assert float(((lights * toward).sum(-1) > 0.2).float().mean()) > 0.9
 
 
-def test_a_scene_is_stopped_and_goes_on_as_it_was(
-    made: tuple[Asset, list[Mesh]], tmp_path: Path
+def test_the_surface_of_a_scene_goes_on_from_its_checkpoint_facing_inward(
+    field_stage: FieldStage,
 ) -> None:
-    calls = 0
-
-    def stop() -> bool:
-        nonlocal calls
-        calls += 1
-        return calls > 4
-
-    with pytest.raises(Cancelled):
-        for _ in generate(REQUEST, workspace=tmp_path, stop=stop):
-            pass
-    last = list(generate(REQUEST, workspace=tmp_path))[-1]
-    assert isinstance(last, AssetReady)
-    np.testing.assert_array_equal(last.asset.mesh.positions, made[0].mesh.positions)
-    np.testing.assert_array_equal(last.asset.mesh.triangles, made[0].mesh.triangles)
-    assert last.asset.albedo_png == made[0].albedo_png
+    surface = SurfaceStage.after(field_stage)
+    resumed = SurfaceStage(field_stage.job, field_stage.guidance)
+    resumed.load_tensors(surface.tensors())
+    for found, expected in zip(resumed.triangle_mesh(), surface.triangle_mesh(), strict=True):
+        assert torch.equal(found, expected)
+    mesh = resumed.mesh()
+    assert mesh is not None and facing_the_middle(mesh) > 0.95
