@@ -123,6 +123,12 @@ OptionalOutput = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 Server = Annotated[str, typer.Option(envvar="DREAMSMITH_SERVER", help="HOST:PORT.")]
+VramGib = Annotated[
+    float | None,
+    typer.Option(
+        help="GiB that a job may take of the GPU, from 1 [default: all it has]", show_default=False
+    ),
+]
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="As `dreamsmith jobs` shows it.")]
 
 
@@ -194,6 +200,7 @@ def generate(
         Path | None, typer.Option(help="Folder of the checkpoint; else one beside the output.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
+    vram_gib: VramGib = None,
     as_json: Json = False,
 ) -> None:
     """Make an asset in this process: FILE.glb, FILE.turntable.png and FILE.webp."""
@@ -201,9 +208,12 @@ def generate(
     from dreamsmith.console import reporter
     from dreamsmith.outputs import Outputs
     from dreamsmith.priors import check_prompt
+    from dreamsmith.priors.memory import check_vram, cuda_bytes
 
     check_prompt(request)
     outputs = Outputs.at(output, request.variations)
+    if vram_gib is not None:
+        check_vram(vram_gib, cuda_bytes())
     folder = workspace or outputs.workspace
     is_own_folder = not folder.exists()
     _make_folder(folder)
@@ -226,7 +236,9 @@ def generate(
     made: list[int] = []
     with _stop_on_signal() as stopped, reporter(as_json) as shown:
         try:
-            for event in run(request, workspace=folder, stop=lambda: bool(stopped)):
+            for event in run(
+                request, workspace=folder, stop=lambda: bool(stopped), vram_gib=vram_gib
+            ):
                 shown.show(event)
                 if isinstance(event, AssetReady):
                     made.append(event.variation)
@@ -267,6 +279,7 @@ def serve(
     reflection: Annotated[
         bool, typer.Option("--reflection", help="Tell clients what the API looks like.")
     ] = False,
+    vram_gib: VramGib = None,
     as_json: Json = False,
 ) -> None:
     """Run a server until Ctrl-C."""
@@ -279,7 +292,8 @@ def serve(
             name = f"[{host}]" if ":" in host else host
             print(f"listening on {name}:{port}", flush=True)
 
-    run_server(ServerOptions(data_dir or default_data_dir(), host, port, reflection), on_listening)
+    options = ServerOptions(data_dir or default_data_dir(), host, port, reflection, vram_gib)
+    run_server(options, on_listening)
 
 
 @app.command()

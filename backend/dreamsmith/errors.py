@@ -57,6 +57,12 @@ class GenerationFailed(DreamsmithError):
     exit_code = 4
 
 
+class OutOfMemory(GenerationFailed):
+    """The device has not got the memory that the job needs."""
+
+    reason = "OUT_OF_MEMORY"
+
+
 class Cancelled(DreamsmithError):
     """The user stopped the job; its checkpoint is kept."""
 

@@ -35,6 +35,7 @@ from dreamsmith.job import Job
 from dreamsmith.particles import Particles, numbers_in
 from dreamsmith.presets import settings_for
 from dreamsmith.priors import check_prompt, load_prior
+from dreamsmith.priors.memory import check_vram, cuda_bytes, out_of_memory
 from dreamsmith.request import GenerationRequest
 from dreamsmith.stage import DistillationStage
 from dreamsmith.surface.stage import SurfaceStage
@@ -56,6 +57,7 @@ def generate(
     *,
     workspace: Path,
     stop: Callable[[], bool] = lambda: False,
+    vram_gib: float | None = None,
 ) -> Iterator[Event]:
     """Make an asset.
 
@@ -68,16 +70,20 @@ def generate(
         request: what to make.
         workspace: a folder that exists, for this job alone.
         stop: asked before every step; once true, a checkpoint is written and `Cancelled` raised.
+        vram_gib: GiB that the job may take of the GPU, 1 to all it has; None for no limit. Of this
+            machine, not of the request: it changes the asset by no more than rounding.
 
     Raises:
-        InvalidRequest: the request is not allowed.
+        InvalidRequest: the request is not allowed, or the budget is not one of this machine.
         PriorNotFound: the diffusion model is not there.
-        GenerationFailed: no surface could be found.
+        GenerationFailed: no surface could be found, or the GPU's memory is too small.
         Cancelled: ``stop`` said so.
     """
     request = request.validated()
     check_prompt(request)
-    return _Run(request, workspace, stop).events()
+    if vram_gib is not None:
+        check_vram(vram_gib, cuda_bytes())
+    return _Run(request, workspace, stop, vram_gib).events()
 
 
 _STAGE_CLASSES: dict[Stage, Callable[[Job, Guidance], DistillationStage]] = {
@@ -117,11 +123,16 @@ class _Clock:
 
 class _Run:
     def __init__(
-        self, request: GenerationRequest, workspace: Path, stop: Callable[[], bool]
+        self,
+        request: GenerationRequest,
+        workspace: Path,
+        stop: Callable[[], bool],
+        vram_gib: float | None,
     ) -> None:
         self.request = request
         self.workspace = workspace
         self.stop = stop
+        self.vram_gib = vram_gib
         self.settings = settings_for(request)
         self.fingerprint = request.fingerprint()
         self.steps: dict[Stage, int] = {
@@ -133,6 +144,12 @@ class _Run:
         self.since = time.monotonic()
 
     def events(self) -> Iterator[Event]:
+        try:
+            yield from self._events()
+        except torch.OutOfMemoryError as error:
+            raise out_of_memory(error, self.vram_gib) from error
+
+    def _events(self) -> Iterator[Event]:
         found = read_checkpoint(self.workspace, self.fingerprint)
         position, tensors = found or (Position(self.fingerprint, "field", 0, 0.0), {})
         self.worked, self.since = position.elapsed_seconds, time.monotonic()
@@ -177,6 +194,7 @@ class _Run:
             device,
             trainable=self.request.method == "vsd",
             loras=self.request.loras,
+            vram_gib=self.vram_gib,
         )
         return Job(self.request, self.settings, prior, device)
 

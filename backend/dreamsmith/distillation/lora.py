@@ -13,6 +13,7 @@ from peft import LoraConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
+from dreamsmith.priors.memory import Pieces
 from dreamsmith.priors.prior import Prior, Text
 from dreamsmith.state import load_state, pack_state
 
@@ -50,6 +51,8 @@ class ParticleScore:
         self._prior = prior
         self._generator = generator
         self._camera_dropout = camera_dropout
+        # Apart from the prior's own: with a gradient, fewer views fit.
+        self._training_pieces = Pieces(prior.group)
         self._lora = _add_lora(prior.network, rank, generator)
         self._layers = [
             layer for layer in prior.network.modules() if isinstance(layer, BaseTunerLayer)
@@ -72,8 +75,9 @@ class ParticleScore:
             text: B times the prompt without view.
             camera_to_world: shape (B, 4, 4).
         """
-        with self._enabled(camera_to_world.flatten(1)):
-            return self._prior.predict(x_t, t, text, camera_to_world)
+        with self._enabled():
+            shift = self._shift(camera_to_world.flatten(1))
+            return self._prior.predict(x_t, t, text, camera_to_world, shift)
 
     def train_step(self, x: Tensor, text: Text, camera_to_world: Tensor) -> float:
         """One step of AdamW on ``|eps_phi - noise|^2`` (equation 8); returns the mean over pixels.
@@ -92,14 +96,26 @@ class ParticleScore:
         kept = torch.rand(objects, 1, generator=self._generator) >= self._camera_dropout
         kept = kept.repeat_interleave(group, 0).to(camera_to_world.device)
         cameras = camera_to_world.flatten(1) * kept
-        with torch.enable_grad(), self._enabled(cameras):
-            noisy = self._prior.add_noise(x, noise, t)
-            predicted = self._prior.predict(noisy, t, text, camera_to_world)
-            loss = (predicted - noise).square().mean()
+        noisy = self._prior.add_noise(x, noise, t)
+
+        def gradients(pieces: list[slice]) -> float:
+            """The loss; each piece's gradient is added and what it needed is freed."""
             self._optimizer.zero_grad()
-            loss.backward()
+            total = 0.0
+            for rows in pieces:
+                shift = self._shift(cameras[rows])
+                predicted = self._prior.predict(
+                    noisy[rows], t[rows], text[rows], camera_to_world[rows], shift
+                )
+                loss = (predicted - noise[rows]).square().mean() * (len(predicted) / len(x))
+                loss.backward()
+                total += float(loss.detach())
+            return total
+
+        with torch.enable_grad(), self._enabled():
+            total = self._training_pieces.fit(len(x), gradients)
         self._optimizer.step()
-        return float(loss.detach())
+        return total
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights of LoRA and camera embedding and the optimiser's state, nothing of the prior."""
@@ -109,22 +125,19 @@ class ParticleScore:
         """Take back `tensors`."""
         load_state(tensors, self._generator, self._optimizer, lora=self._lora, camera=self._camera)
 
+    def _shift(self, cameras: Tensor) -> Tensor:
+        """What cameras of shape (B, 16) add to the embedding of the time, shape (B, D)."""
+        shift: Tensor = self._camera(cameras.to(self._prior.device, torch.float32))
+        return shift
+
     @contextmanager
-    def _enabled(self, cameras: Tensor) -> Iterator[None]:
-        """Turn the network into ``eps_phi`` for cameras of shape (B, 16)."""
-        embedding = self._camera(cameras.to(self._prior.device, torch.float32))
-
-        def add_camera(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-            shifted: Tensor = output + embedding.to(output.dtype)
-            return shifted
-
-        hook = self._prior.time_embedding.register_forward_hook(add_camera)
+    def _enabled(self) -> Iterator[None]:
+        """Turn the network into ``eps_phi``, but for the cameras' shift."""
         self._switch(on=True)
         try:
             yield
         finally:
             self._switch(on=False)
-            hook.remove()
 
     def _switch(self, *, on: bool) -> None:
         for layer in self._layers:

@@ -39,7 +39,12 @@ def check_prompt(request: GenerationRequest) -> None:
 
 
 def load_prior(
-    name: str, device: torch.device, *, trainable: bool = False, loras: Sequence[str] = ()
+    name: str,
+    device: torch.device,
+    *,
+    trainable: bool = False,
+    loras: Sequence[str] = (),
+    vram_gib: float | None = None,
 ) -> Prior:
     """Load the diffusion model ``name``.
 
@@ -48,6 +53,8 @@ def load_prior(
         device: where its networks run.
         trainable: full precision, for an adapter that is trained on top (VSD).
         loras: as in `GenerationRequest.loras`; added to the weights.
+        vram_gib: GiB that all tensors of this process may take of the GPU, from now on; None for
+            no limit.
 
     Raises:
         PriorNotFound: nothing usable lies under that name; says what was tried.
@@ -55,4 +62,5 @@ def load_prior(
     """
     from dreamsmith.priors.load import load
 
-    return load(name, device, trainable=trainable, loras=[Lora.parse(text) for text in loras])
+    parsed = [Lora.parse(text) for text in loras]
+    return load(name, device, trainable=trainable, loras=parsed, vram_gib=vram_gib)

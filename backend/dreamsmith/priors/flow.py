@@ -36,9 +36,9 @@ class StableDiffusion3Prior(LatentPrior):
     def encode_text(self, prompts: Sequence[str]) -> Text:
         """Embed prompts as the pipeline does."""
         sequence, _, pooled, _ = self.pipeline.encode_prompt(
-            list(prompts), None, None, device=self.device, do_classifier_free_guidance=False
+            list(prompts), None, None, device=self._text_device(), do_classifier_free_guidance=False
         )
-        return Text(sequence.to(self.dtype), pooled.to(self.dtype))
+        return Text(sequence.to(self.device, self.dtype), pooled.to(self.device, self.dtype))
 
     def _output(
         self, x_t: Tensor, timestep: Tensor, text: Text, camera_to_world: Tensor | None
@@ -70,8 +70,8 @@ class Flux2KleinPrior(LatentPrior):
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> Text:
         """Embed prompts as the pipeline does."""
-        sequence, _ = self.pipeline.encode_prompt(list(prompts), device=self.device)
-        return Text.unpooled(sequence.to(self.dtype))
+        sequence, _ = self.pipeline.encode_prompt(list(prompts), device=self._text_device())
+        return Text.unpooled(sequence.to(self.device, self.dtype))
 
     def _encode(self, images: Tensor) -> Tensor:
         latents = functional.pixel_unshuffle(self._vae.encode(images.float()).latent_dist.mode(), 2)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dreamsmith.priors.noise import DiscreteDiffusion, NoiseProcess
-from dreamsmith.priors.prior import Prior, Text, image_layout, text_dtype
+from dreamsmith.priors.prior import Prior, Text, image_layout
 
 
 class LatentPrior(Prior):
@@ -30,8 +30,6 @@ class LatentPrior(Prior):
         # In single precision on every device: SDXL's overflows in half precision, and the gradient
         # through any of them underflows there.
         self._vae = pipeline.vae.to(device, torch.float32).requires_grad_(False).eval()
-        for module in self._text_encoders().values():
-            module.to(device, text_dtype(device)).requires_grad_(False).eval()
 
     def _text_encoders(self) -> dict[str, torch.nn.Module]:
         return {
@@ -39,6 +37,10 @@ class LatentPrior(Prior):
             for name, module in self.pipeline.components.items()
             if name.startswith("text_encoder") and module is not None
         }
+
+    def _text_device(self) -> torch.device:
+        """Where the text encoders are, ready to run."""
+        return self._place_text_encoders(list(self._text_encoders().values()))
 
     def forget_text_encoder(self) -> None:
         """Free all of them."""
@@ -75,9 +77,9 @@ class StableDiffusionPrior(LatentPrior):
     def encode_text(self, prompts: Sequence[str]) -> Text:
         """Embed prompts as the pipeline does."""
         embeddings, _ = self.pipeline.encode_prompt(
-            list(prompts), self.device, 1, do_classifier_free_guidance=False
+            list(prompts), self._text_device(), 1, do_classifier_free_guidance=False
         )
-        return Text.unpooled(embeddings.to(self.dtype))
+        return Text.unpooled(embeddings.to(self.device, self.dtype))
 
     def _output(
         self, x_t: Tensor, timestep: Tensor, text: Text, camera_to_world: Tensor | None
@@ -94,12 +96,12 @@ class StableDiffusionXLPrior(StableDiffusionPrior):
     def encode_text(self, prompts: Sequence[str]) -> Text:
         """Embed prompts as the pipeline does; zeros for the empty one where it was trained so."""
         sequence, _, pooled, _ = self.pipeline.encode_prompt(
-            list(prompts), device=self.device, do_classifier_free_guidance=False
+            list(prompts), device=self._text_device(), do_classifier_free_guidance=False
         )
         if self.pipeline.config.force_zeros_for_empty_prompt:
             given = torch.tensor([float(bool(prompt)) for prompt in prompts]).to(sequence)
             sequence, pooled = sequence * given[:, None, None], pooled * given[:, None]
-        return Text(sequence.to(self.dtype), pooled.to(self.dtype))
+        return Text(sequence.to(self.device, self.dtype), pooled.to(self.device, self.dtype))
 
     def _output(
         self, x_t: Tensor, timestep: Tensor, text: Text, camera_to_world: Tensor | None

@@ -25,6 +25,7 @@ from dreamsmith.priors.hub import download, single_file_configuration
 from dreamsmith.priors.latent import StableDiffusionPrior, StableDiffusionXLPrior
 from dreamsmith.priors.locate import locate
 from dreamsmith.priors.lora import Lora, fuse
+from dreamsmith.priors.memory import limit_memory
 from dreamsmith.priors.multiview import MultiViewPrior, build_multiview_unet, rename_published
 from dreamsmith.priors.pixel import PixelPrior
 from dreamsmith.priors.prior import Prior
@@ -66,7 +67,14 @@ FAMILIES: Final[dict[str, _Family]] = {
 }
 
 
-def load(name: str, device: torch.device, *, trainable: bool, loras: Sequence[Lora] = ()) -> Prior:
+def load(
+    name: str,
+    device: torch.device,
+    *,
+    trainable: bool,
+    loras: Sequence[Lora] = (),
+    vram_gib: float | None = None,
+) -> Prior:
     """See `dreamsmith.priors.load_prior`."""
     for library in (diffusers_logging, transformers_logging):
         library.set_verbosity_error()
@@ -99,7 +107,10 @@ def load(name: str, device: torch.device, *, trainable: bool, loras: Sequence[Lo
         raise PriorNotFound(f"the model in {where!r} cannot be read: {error}") from error
     for lora in loras:
         fuse(pipeline, lora)
+    if vram_gib is not None and device.type == "cuda":
+        limit_memory(vram_gib)
     prior: Prior = family.prior(pipeline, device, dtype)
+    prior.vram_gib = vram_gib
     return prior
 
 

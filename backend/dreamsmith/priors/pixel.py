@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dreamsmith.priors.noise import DiscreteDiffusion
-from dreamsmith.priors.prior import Prior, Text, image_layout, text_dtype
+from dreamsmith.priors.prior import Prior, Text, image_layout
 
 # The length to which IFPipeline pads every prompt.
 _PROMPT_TOKENS = 77
@@ -35,8 +35,7 @@ class PixelPrior(Prior):
             dtype,
         )
         self._tokenizer = pipeline.tokenizer
-        self._text_encoder = pipeline.text_encoder.to(device, text_dtype(device))
-        self._text_encoder.requires_grad_(False).eval()
+        self._text_encoder = pipeline.text_encoder
         self.pipeline = pipeline
 
     @property
@@ -54,9 +53,9 @@ class PixelPrior(Prior):
             truncation=True,
             add_special_tokens=True,
             return_tensors="pt",
-        ).to(self.device)
+        ).to(self._place_text_encoders([self._text_encoder]))
         embeddings = self._text_encoder(tokens.input_ids, tokens.attention_mask)[0]
-        return Text.unpooled(embeddings.to(self.dtype))
+        return Text.unpooled(embeddings.to(self.device, self.dtype))
 
     def forget_text_encoder(self) -> None:
         """Free it."""

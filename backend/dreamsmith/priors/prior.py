@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
+from dreamsmith.priors.memory import GIB, Pieces
 from dreamsmith.priors.noise import NoiseProcess, columns
 
 
@@ -36,9 +39,9 @@ class Text:
         """The number of prompts B."""
         return len(self.sequence)
 
-    def __getitem__(self, rows: Sequence[int]) -> Text:
+    def __getitem__(self, rows: Sequence[int] | slice) -> Text:
         """The prompts of these rows, in this order."""
-        rows = list(rows)
+        rows = rows if isinstance(rows, slice) else list(rows)
         return Text(self.sequence[rows], self.pooled[rows])
 
     def towards(self, other: Text, shares: Tensor) -> Text:
@@ -74,11 +77,14 @@ class Prior(ABC):
             full turn in equal steps each. 1 but for multi-view models.
         guidance_scale: for SDS, in the convention of diffusers (1 is no guidance).
         ssd_threshold: the noise level M of SSD.
+        pieces: how many views go through the network at a time.
+        vram_gib: what all tensors may take of a GPU, in GiB; None for no limit.
     """
 
     group = 1
     guidance_scale = 100.0
     ssd_threshold = 0.2
+    vram_gib: float | None = None
 
     def __init__(
         self,
@@ -95,6 +101,7 @@ class Prior(ABC):
             self.network.to(memory_format=torch.channels_last)
         self.resolution = resolution
         self.process = process
+        self.pieces = Pieces(self.group)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -136,7 +143,16 @@ class Prior(ABC):
                 mode="bilinear",
                 antialias=images.shape[-1] > self.resolution,
             )
-        return self._encode(2 * images - 1)
+        pictures = 2 * images - 1
+        if self.vram_gib is None:
+            return self._encode(pictures)
+        # What an encoder keeps for its gradient is most of a step's memory. Cutting the batch saves
+        # none of that, computing it again for the gradient does: one view's is held at a time.
+        views = [
+            checkpoint(self._encode, view, use_reentrant=False, preserve_rng_state=False)
+            for view in pictures.split(1)
+        ]
+        return torch.cat(views)
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Scales of signal and noise, ``x_t = alpha x_0 + sigma eps``; each of shape (B,)."""
@@ -148,18 +164,71 @@ class Prior(ABC):
         return alpha * x + sigma * noise
 
     def predict(
-        self, x_t: Tensor, t: Tensor, text: Text, camera_to_world: Tensor | None = None
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        text: Text,
+        camera_to_world: Tensor | None = None,
+        shift: Tensor | None = None,
     ) -> Tensor:
         """The noise that the model sees in ``x_t``, float32, of the shape of ``x_t``.
+
+        In `pieces` that fit in memory. Where a gradient is wanted it is one pass: cutting would not
+        save what is kept for the gradient, and who takes it can cut the batch and its loss.
 
         Args:
             x_t: noisy pictures in the model's range, shape (B, C, H, W).
             t: noise levels in [0, 1], shape (B,).
             text: B prompts of `encode_text`.
             camera_to_world: shape (B, 4, 4); only multi-view models look at it, and they need it.
+            shift: added to the embedding of the time, shape (B, D).
         """
-        output = self._output(x_t, self.process.timestep(t), text, camera_to_world)
-        return self.process.epsilon(output, x_t, t)
+
+        def seen(rows: slice) -> Tensor:
+            poses = None if camera_to_world is None else camera_to_world[rows]
+            timestep = self.process.timestep(t[rows])
+            with self._shifted(None if shift is None else shift[rows]):
+                output = self._output(x_t[rows], timestep, text[rows], poses)
+            return self.process.epsilon(output, x_t[rows], t[rows])
+
+        count = len(x_t)
+        if torch.is_grad_enabled():
+            return seen(slice(0, count))
+        return self.pieces.fit(count, lambda pieces: torch.cat([seen(rows) for rows in pieces]))
+
+    @contextmanager
+    def _shifted(self, shift: Tensor | None) -> Iterator[None]:
+        """Add ``shift`` to the embedding of the time meanwhile."""
+        if shift is None:
+            yield
+            return
+
+        def add(module: torch.nn.Module, inputs: Any, output: Tensor) -> Tensor:
+            return output + shift.to(output.dtype)
+
+        hook = self.time_embedding.register_forward_hook(add)
+        try:
+            yield
+        finally:
+            hook.remove()
+
+    def _place_text_encoders(self, encoders: Sequence[torch.nn.Module]) -> torch.device:
+        """Move them to where they are to run, and say where that is.
+
+        That is the prior's own device, unless they do not fit in what the network leaves of the
+        budget; the one pass that they are needed for then takes place on the CPU.
+        """
+        device = self.device
+        if self.vram_gib is not None:
+            size = torch.finfo(text_dtype(device)).bits // 8
+            needed = sum(p.numel() * size for module in encoders for p in module.parameters())
+            network = sum(p.numel() * p.element_size() for p in self.network.parameters())
+            # A tenth for what passes through them.
+            if network + 1.1 * needed > self.vram_gib * GIB:
+                device = torch.device("cpu")
+        for module in encoders:
+            module.to(device, text_dtype(self.device)).requires_grad_(False).eval()
+        return device
 
 
 def text_dtype(device: torch.device) -> torch.dtype:

@@ -28,9 +28,15 @@ class Attempt:
 
     @classmethod
     async def launch(
-        cls, spec: api.GenerationSpec, workspace: Path, artifacts: Path, log: Path
+        cls,
+        spec: api.GenerationSpec,
+        workspace: Path,
+        artifacts: Path,
+        log: Path,
+        vram_gib: float | None,
     ) -> Attempt:
         """Start a worker on a job."""
+        budget = () if vram_gib is None else (f"--vram-gib={vram_gib}",)
         with log.open("ab") as errors:
             # A session of its own: Ctrl-C in the server's terminal is for the server to answer.
             process = await asyncio.create_subprocess_exec(
@@ -41,6 +47,7 @@ class Attempt:
                 f"--workspace={workspace}",
                 f"--artifacts={artifacts}",
                 f"--server-pid={os.getpid()}",
+                *budget,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,

@@ -34,12 +34,15 @@ MAXIMUM_PREVIEW_IMAGE_BYTES = 4 * 2**20
 
 
 class Scheduler:
-    """Runs jobs of a board, at most ``slots`` at a time."""
+    """Runs jobs of a board, at most ``slots`` at a time, each in ``vram_gib`` GiB of the GPU."""
 
-    def __init__(self, board: Board, folder: DataFolder, slots: int = 1) -> None:
+    def __init__(
+        self, board: Board, folder: DataFolder, slots: int = 1, vram_gib: float | None = None
+    ) -> None:
         self._board = board
         self._folder = folder
         self._slots = slots
+        self._vram_gib = vram_gib
         self._running: dict[str, asyncio.Task[None]] = {}
         self._stops: dict[str, asyncio.Event] = {}
         self._is_draining = False
@@ -117,6 +120,7 @@ class Scheduler:
             self._folder.workspace(job.name),
             self._folder.artifacts(job.name, job.attempt),
             self._folder.log(job.name),
+            self._vram_gib,
         )
         stopper = asyncio.create_task(self._stop_when_told(job.name, attempt))
         artifacts: list[Artifact] = []

@@ -18,6 +18,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from dreamsmith.errors import ServerNotStarted
+from dreamsmith.priors.memory import check_vram
 from dreamsmith.service.board import Board
 from dreamsmith.service.devices import Devices
 from dreamsmith.service.folders import DataFolder, FolderLock
@@ -55,12 +56,14 @@ class ServerOptions:
         host: a loopback address, until there are certificates and tokens.
         port: 0 takes a free one.
         has_reflection: tell anyone who asks what the API looks like.
+        vram_gib: GiB that a job may take of the GPU; None for no limit.
     """
 
     data_dir: Path
     host: str = "127.0.0.1"
     port: int = 50051
     has_reflection: bool = False
+    vram_gib: float | None = None
 
 
 def run_server(options: ServerOptions, on_listening: Callable[[str, int], None]) -> None:
@@ -72,9 +75,12 @@ def run_server(options: ServerOptions, on_listening: Callable[[str, int], None])
 
     Raises:
         ServerNotStarted: the address or the data folder cannot be used.
+        InvalidRequest: the memory budget is not one of this machine.
     """
     _check_host(options.host)
     _check_port(options.host, options.port)
+    if options.vram_gib is not None:
+        asyncio.run(_check_budget(options.vram_gib))
     lock = FolderLock(options.data_dir)
     try:
         asyncio.run(_serve(options, on_listening))
@@ -86,7 +92,7 @@ async def _serve(options: ServerOptions, on_listening: Callable[[str, int], None
     stopping = _stop_signal()
     folder = DataFolder(options.data_dir)
     board = await Board.open(folder.database)
-    scheduler = Scheduler(board, folder)
+    scheduler = Scheduler(board, folder, vram_gib=options.vram_gib)
     await scheduler.recover()
     generation = GenerationServicer(board, scheduler, folder)
     server = grpc.aio.server(options=_OPTIONS)
@@ -131,6 +137,11 @@ def _stop_signal() -> asyncio.Event:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     return stopping
+
+
+async def _check_budget(vram_gib: float) -> None:
+    sizes = [found.memory_bytes for found in await Devices().get() if found.kind == "cuda"]
+    check_vram(vram_gib, sizes[0] if sizes else None)
 
 
 def _check_host(host: str) -> None:

@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from google.protobuf.message import Message
 
-from dreamsmith.errors import Cancelled, DreamsmithError
+from dreamsmith.errors import Cancelled, DreamsmithError, OutOfMemory
 from dreamsmith.memory import keep_freed_memory
 from dreamsmith.service import frames
 from dreamsmith.service.frames import Kind
@@ -74,6 +74,7 @@ def main() -> None:
     parser.add_argument("--workspace", type=Path, required=True)
     parser.add_argument("--artifacts", type=Path, required=True)
     parser.add_argument("--server-pid", type=int, required=True)
+    parser.add_argument("--vram-gib", type=float)
     arguments = parser.parse_args()
     _die_with(arguments.server_pid)
     keep_freed_memory()
@@ -87,7 +88,7 @@ def main() -> None:
     threading.Thread(target=pipe.listen, daemon=True).start()
     with contextlib.suppress(Cancelled):
         try:
-            _attempt(spec, arguments.workspace, arguments.artifacts, pipe)
+            _attempt(spec, arguments, pipe)
             pipe.send(Kind.DONE)
         except Cancelled:
             raise
@@ -101,14 +102,20 @@ def main() -> None:
     os._exit(0)
 
 
-def _attempt(spec: api.GenerationSpec, workspace: Path, artifacts: Path, pipe: Pipe) -> None:
+def _attempt(spec: api.GenerationSpec, arguments: argparse.Namespace, pipe: Pipe) -> None:
     from dreamsmith.events import AssetReady, PreviewImage, PreviewMesh, Progress
     from dreamsmith.generate import generate
     from dreamsmith.service.artifacts import write_artifacts
     from dreamsmith.wire import convert
 
     request = convert.spec_to_request(spec)
-    for number, event in enumerate(generate(request, workspace=workspace, stop=pipe.stop.is_set)):
+    events = generate(
+        request,
+        workspace=arguments.workspace,
+        stop=pipe.stop.is_set,
+        vram_gib=arguments.vram_gib,
+    )
+    for number, event in enumerate(events):
         # The first event says where the job is, before the model is loaded.
         if number:
             pipe.has_begun.set()
@@ -120,18 +127,17 @@ def _attempt(spec: api.GenerationSpec, workspace: Path, artifacts: Path, pipe: P
             case PreviewMesh():
                 pipe.send(Kind.PREVIEW_MESH, convert.mesh_to_message(event))
             case AssetReady(asset, variation):
-                for artifact in write_artifacts(asset, artifacts, variation):
+                for artifact in write_artifacts(asset, arguments.artifacts, variation):
                     pipe.send(Kind.ARTIFACT, convert.artifact_to_message("", artifact))
 
 
 def _explain(error: Exception) -> JobError:
     if isinstance(error, DreamsmithError):
         return JobError(error.reason, error.message)
-    # By name: torch is not imported where the error came before it.
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if isinstance(error, MemoryError):
         return JobError(
-            "OUT_OF_MEMORY",
-            "the device ran out of memory: take a smaller preset, texture size or face budget",
+            OutOfMemory.reason,
+            "the machine ran out of memory: take a smaller preset, texture size or face budget",
         )
     return JobError(
         "INTERNAL",
