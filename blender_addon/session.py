@@ -73,6 +73,8 @@ class Session:
     total_steps: int = 0
     fraction: float = 0.0
     remaining_seconds: float | None = None
+    downloaded_bytes: float = 0.0
+    download_bytes: float = 0.0
     error: str = ""
     image_png: bytes | None = None
     preview: arrays.MeshArrays | None = None
@@ -123,6 +125,8 @@ class Session:
             # A retried attempt begins at its checkpoint; a bar that falls looks like a fault.
             self.fraction = max(self.fraction, min(1.0, float(header["fraction"])))
             self.remaining_seconds = header["remaining_seconds"]
+            self.downloaded_bytes = float(header["downloaded_bytes"])
+            self.download_bytes = float(header["download_bytes"])
         elif event == "preview_image":
             self.image_png = bytes(blocks["png"])
         elif event == "preview_mesh":
@@ -155,6 +159,9 @@ def describe(session: Session) -> str:
         return "Waiting for a free worker"
     if session.status is Status.CANCELLING:
         return "Stopping"
+    if session.download_bytes:
+        done, total = session.downloaded_bytes / 1e9, session.download_bytes / 1e9
+        return f"Downloading the model, {done:.1f} of {total:.1f} GB"
     stages = {"field": "Shaping", "surface": "Carving the surface", "texture": "Painting"}
     text = f"{stages.get(session.stage, session.stage.capitalize())} {session.fraction:.0%}"
     if session.remaining_seconds is not None:

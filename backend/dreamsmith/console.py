@@ -85,13 +85,20 @@ class PlainReporter:
         """Show an event."""
         if isinstance(body, Job):
             print(f"{body.name} {body.state.value}", file=sys.stderr, flush=True)
+        download = download_in(body)
+        if download is not None:
+            self._show(download.model, share(download), download_line(download))
+            return
         if not isinstance(body, events.Progress):
             return
-        stage, fraction = self._shown
-        if body.stage == stage and body.fraction - fraction < _PLAIN_STEP:
+        self._show(body.stage, body.fraction, progress_line(body))
+
+    def _show(self, what: str, fraction: float, line: str) -> None:
+        shown, before = self._shown
+        if what == shown and fraction - before < _PLAIN_STEP:
             return
-        self._shown = (body.stage, body.fraction)
-        print(progress_line(body), file=sys.stderr, flush=True)
+        self._shown = (what, fraction)
+        print(line, file=sys.stderr, flush=True)
 
     def result(self, line: str, **values: object) -> None:
         """Show the line."""
@@ -105,7 +112,7 @@ class BarReporter:
         self._progress = Progress(
             TextColumn("{task.description:<8}"),
             BarColumn(),
-            TextColumn("{task.completed:>5.0f}/{task.total:.0f}"),
+            TextColumn("{task.fields[count]}"),
             TextColumn("{task.fields[remaining]}"),
             console=Console(stderr=True),
         )
@@ -124,16 +131,21 @@ class BarReporter:
         """Show an event."""
         if isinstance(body, Job):
             self._progress.console.print(Text(f"{body.name} {body.state.value}"))
-        if not isinstance(body, events.Progress):
-            return
-        if body.stage not in self._tasks:
+        download = download_in(body)
+        if download is not None:
+            done, total = download.done_bytes, download.total_bytes
+            self._show("download", done, total, f"{bytes_text(download)}  {download.model}", "")
+        elif isinstance(body, events.Progress):
+            count = f"{body.step:>5}/{body.total_steps}"
+            self._show(body.stage, body.step, body.total_steps, count, remaining_text(body))
+
+    def _show(self, what: str, done: int, total: int, count: str, beside: str) -> None:
+        if what not in self._tasks:
             for task in self._tasks.values():
                 self._progress.update(task, remaining="")
-            self._tasks[body.stage] = self._progress.add_task(
-                body.stage, total=body.total_steps, remaining=""
-            )
+            self._tasks[what] = self._progress.add_task(what, count="", remaining="")
         self._progress.update(
-            self._tasks[body.stage], completed=body.step, remaining=remaining_text(body)
+            self._tasks[what], completed=done, total=total, count=count, remaining=beside
         )
 
     def result(self, line: str, **values: object) -> None:
@@ -145,6 +157,13 @@ class BarReporter:
 def event_values(body: _Body) -> dict[str, object] | None:
     """An event for programs; None for what only people look at."""
     match body:
+        case events.Download():
+            return {
+                "event": "download",
+                "model": body.model,
+                "done_bytes": body.done_bytes,
+                "total_bytes": body.total_bytes,
+            }
         case events.Progress():
             return {
                 "event": "progress",
@@ -191,6 +210,32 @@ def job_values(job: Job) -> dict[str, object]:
         "start_time": job.start_time,
         "end_time": job.end_time,
     }
+
+
+def download_in(body: _Body) -> events.Download | None:
+    """A download of our own, or of a server, which has it among the numbers of its progress."""
+    if isinstance(body, events.Download):
+        return body
+    if isinstance(body, events.Progress) and "download_bytes" in body.metrics:
+        done, total = (int(body.metrics[f"{word}_bytes"]) for word in ("downloaded", "download"))
+        return events.Download("the model", done, total)
+    return None
+
+
+def share(download: events.Download) -> float:
+    """How much of it is done, 0 to 1."""
+    return download.done_bytes / max(1, download.total_bytes)
+
+
+def download_line(download: events.Download) -> str:
+    """For instance ``downloading owner/name, 1.2 of 4.3 GB``."""
+    return f"downloading {download.model}, {bytes_text(download)}"
+
+
+def bytes_text(download: events.Download) -> str:
+    """For instance ``1.2 of 4.3 GB``; of less than a tenth of that, in MB."""
+    unit, name = (1e9, "GB") if download.total_bytes >= 1e8 else (1e6, "MB")
+    return f"{download.done_bytes / unit:.1f} of {download.total_bytes / unit:.1f} {name}"
 
 
 def progress_line(progress: events.Progress) -> str:

@@ -14,6 +14,21 @@ STAGES: tuple[Stage, ...] = ("field", "surface", "texture")
 
 
 @dataclass(frozen=True)
+class Download:
+    """The diffusion model is being fetched, before the first step.
+
+    Attributes:
+        model: its id on the Hub.
+        done_bytes: that are here.
+        total_bytes: that are fetched in all; what was in the cache before does not count.
+    """
+
+    model: str
+    done_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True)
 class Progress:
     """How far the job is.
 
@@ -23,7 +38,8 @@ class Progress:
         total_steps: steps of this stage.
         fraction: of the whole job, in [0, 1]; never falls.
         remaining_seconds: estimate for the whole job; None while there is nothing to base it on.
-        metrics: named numbers, for instance the gradient's norm.
+        metrics: named numbers, for instance the gradient's norm; where a server's worker fetches
+            the model, `downloaded_bytes` and, in all, `download_bytes`.
     """
 
     stage: Stage
@@ -74,4 +90,4 @@ class AssetReady:
     variation: int = 1
 
 
-Event = Progress | PreviewImage | PreviewMesh | CheckpointSaved | AssetReady
+Event = Download | Progress | PreviewImage | PreviewMesh | CheckpointSaved | AssetReady

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +35,7 @@ from dreamsmith.field.stage import FieldStage
 from dreamsmith.job import Job
 from dreamsmith.particles import Particles, numbers_in
 from dreamsmith.presets import settings_for
-from dreamsmith.priors import check_prompt, load_prior
+from dreamsmith.priors import check_prompt, downloads, load_prior
 from dreamsmith.priors.memory import check_vram, cuda_bytes, out_of_memory
 from dreamsmith.request import GenerationRequest
 from dreamsmith.stage import DistillationStage
@@ -154,6 +155,7 @@ class _Run:
         position, tensors = found or (Position(self.fingerprint, "field", 0, 0.0), {})
         self.worked, self.since = position.elapsed_seconds, time.monotonic()
         yield self._progress(position.stage, position.step, {})
+        yield from self._downloads()
         job = self._job()
         stage = self._stage(job, position, tensors)
         progress, picture, mesh = (
@@ -186,6 +188,14 @@ class _Run:
                 provenance = self._provenance(job) | {"variation": number}
                 asset = finish_asset(member, self.request, self.settings, provenance)
                 yield AssetReady(asset, number)
+
+    def _downloads(self) -> Iterator[Event]:
+        with closing(downloads(self.request.prior)) as arriving:
+            for news in arriving:
+                if self.stop():
+                    raise Cancelled("stopped while the model was fetched")
+                if news is not None:
+                    yield news
 
     def _job(self) -> Job:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

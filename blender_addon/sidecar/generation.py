@@ -163,6 +163,9 @@ class Generation:
             total_steps=progress.total_steps,
             fraction=progress.fraction,
             remaining_seconds=remaining,
+            # While the server fetches the model; 0 at all other times.
+            downloaded_bytes=progress.metrics.get("downloaded_bytes", 0.0),
+            download_bytes=progress.metrics.get("download_bytes", 0.0),
         )
 
     def _handle_state(self, job: Any) -> bool:

@@ -30,9 +30,9 @@ def mesh_blocks(triangles: np.ndarray = TRIANGLES) -> dict[str, bytes]:
     return {"positions": POSITIONS.tobytes(), "triangles": triangles.tobytes()}
 
 
-def progress(session: Session, fraction: float) -> None:
+def progress(session: Session, fraction: float, downloaded: float = 0, total: float = 0) -> None:
     send(session, "progress", stage="field", step=1, total_steps=9, fraction=fraction,
-         remaining_seconds=65.0)  # fmt: skip
+         remaining_seconds=65.0, downloaded_bytes=downloaded, download_bytes=total)  # fmt: skip
 
 
 def test_a_generation_goes_from_accepted_to_ready() -> None:
@@ -65,6 +65,14 @@ def test_nothing_changes_after_the_end() -> None:
     send(session, "cancelled")
     progress(session, 0.5)
     assert (session.status, session.fraction) == (Status.CANCELLED, 0.0)
+
+
+def test_a_download_is_told_until_it_is_over() -> None:
+    session = running()
+    progress(session, 0.0, 1.25e9, 4.3e9)
+    assert describe(session) == "Downloading the model, 1.2 of 4.3 GB"
+    progress(session, 0.1)
+    assert describe(session).startswith("Shaping 10%")
 
 
 def test_progress_never_falls() -> None:

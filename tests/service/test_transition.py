@@ -48,6 +48,21 @@ def commands() -> st.SearchStrategy[Command]:
     )
 
 
+def test_a_download_is_part_of_the_history_in_steps_that_show() -> None:
+    job, _ = accepted()
+    job, _ = transition(job, Start(1.0))
+    job, _ = transition(job, Report(1.0, 1, Progress("field", 0, 9, 0.0)))
+    kept = []
+    for done in range(0, 1001):
+        metrics = {"downloaded_bytes": done * 1e6, "download_bytes": 1e9}
+        progress = Progress("field", 0, 9, 0.0, None, metrics)
+        job, events = transition(job, Report(1.0, 1, progress))
+        kept += [done for _ in events]
+    assert 100 <= len(kept) <= 200 and kept[-1] >= 995
+    job, events = transition(job, Report(1.0, 1, Progress("field", 0, 9, 0.0)))
+    assert len(events) == 1 and job.progress is not None and not job.progress.metrics
+
+
 @given(st.lists(commands(), max_size=40))
 def test_any_commands_keep_the_history_gapless_and_ends_final(
     given_commands: list[Command],

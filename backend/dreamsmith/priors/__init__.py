@@ -7,7 +7,7 @@ server can refuse a request at once. `load_prior` loads the model.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING
 
 from dreamsmith.priors.locate import locate
@@ -18,9 +18,10 @@ from dreamsmith.request import GenerationRequest
 if TYPE_CHECKING:
     import torch
 
+    from dreamsmith.events import Download
     from dreamsmith.priors.prior import Prior
 
-__all__ = ["check_prompt", "load_prior"]
+__all__ = ["check_prompt", "downloads", "load_prior"]
 
 
 def check_prompt(request: GenerationRequest) -> None:
@@ -36,6 +37,22 @@ def check_prompt(request: GenerationRequest) -> None:
     if folder is not None:
         check_words(folder, "prompt", request.prompt)
         check_words(folder, "negative prompt", request.negative_prompt)
+
+
+def downloads(name: str) -> Generator[Download | None]:
+    """Fetch the model ``name`` from the Hub, if that is where it is; how far that is, meanwhile.
+
+    None, several times a second, where there is nothing new to tell. `load_prior` finds the model
+    in the local cache afterwards.
+
+    Raises:
+        PriorNotFound: nothing usable lies under that name; says what was tried.
+    """
+    place = locate(name)
+    if place.hub_ids:
+        from dreamsmith.priors import hub
+
+        yield from hub.downloads(place)
 
 
 def load_prior(

@@ -4,14 +4,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, Final
 
 from diffusers import DiffusionPipeline
 from diffusers.loaders.single_file_utils import fetch_diffusers_config
 from huggingface_hub import constants, hf_hub_download, scan_cache_dir, snapshot_download
 from huggingface_hub.errors import (
     CacheNotFound,
+    DryRunError,
     GatedRepoError,
     HfHubHTTPError,
     LocalEntryNotFoundError,
@@ -19,16 +24,24 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils.tqdm import tqdm
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from dreamsmith.errors import PriorNotFound
+from dreamsmith.events import Download
 from dreamsmith.priors.locate import MIRRORS, Place
 from dreamsmith.priors.refuse import refuse
 
 _INDEX = "model_index.json"
+_WEIGHTS = "*.safetensors"
 _CONFIGURATION = ("*.json", "*.txt", "*.model")
 _FAILURES = (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError)
+# Of the same weights in another precision, for instance ``model.fp16.safetensors``.
+_VARIANTS = "*.*.safetensors"
+_LOOK_SECONDS = 0.2
+# What `downloads` has seen to; the Hub need not be asked again.
+_fetched: Final[set[Place]] = set()
 
 
 def download(place: Place) -> Path:
@@ -37,20 +50,127 @@ def download(place: Place) -> Path:
     Raises:
         PriorNotFound: none of the places has it; says what was tried, and what to do.
     """
+    if place in _fetched:
+        with suppress(PriorNotFound):
+            return _download(place, is_local=True)
+    return _download(place, is_local=False)
+
+
+def _download(place: Place, *, is_local: bool) -> Path:
+    """The same; ``is_local``: without asking the Hub."""
 
     def fetch(hub_id: str) -> str:
-        index = _index(hub_id, place.revision)
+        options: dict[str, Any] = {"revision": place.revision, "local_files_only": is_local}
+        index = _index(hub_id, **options)
         refuse(hub_id, index)
         if index["_class_name"] == "MVDreamPipeline":
             # Its UNet's class is not one of diffusers', which would not know what to fetch.
-            patterns = [*_CONFIGURATION, "*.safetensors"]
-            return snapshot_download(hub_id, revision=place.revision, allow_patterns=patterns)
-        return str(
-            DiffusionPipeline.download(hub_id, revision=place.revision, use_safetensors=True)
-        )
+            return str(snapshot_download(hub_id, **_wanted(index), **options))
+        return str(DiffusionPipeline.download(hub_id, use_safetensors=True, **options))
 
-    what = f"the model {place.hub_ids[0]!r}"
-    return _first_of(place.hub_ids, fetch, what, place.revision)
+    return _first_of(place.hub_ids, fetch, _called(place), place.revision)
+
+
+def downloads(place: Place) -> Iterator[Download | None]:
+    """Fetch what `download` wants into the local cache; how far that is, five times a second.
+
+    None stands for nothing new; all of it does where everything is in the cache. Closing it ends
+    the download, which goes on from there the next time.
+
+    Raises:
+        PriorNotFound: none of the places has it; says what was tried, and what to do.
+    """
+    meter = _Meter()
+    failures: list[Exception] = []
+
+    def work() -> None:
+        def fetch(hub_id: str) -> str:
+            index = _index(hub_id, revision=place.revision)
+            refuse(hub_id, index)
+            return meter.fetch(hub_id, revision=place.revision, **_wanted(index))
+
+        try:
+            _first_of(place.hub_ids, fetch, _called(place), place.revision)
+            _fetched.add(place)
+        except Exception as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    told: Download | None = None
+    try:
+        while thread.is_alive():
+            thread.join(_LOOK_SECONDS)
+            news = meter.reading()
+            yield None if news == told else news
+            told = news
+    finally:
+        meter.is_stopped = True
+    if failures:
+        raise failures[0]
+
+
+class _Meter:
+    """Counts the bytes of a download, whichever threads they come in by."""
+
+    def __init__(self) -> None:
+        self.is_stopped = False
+        self._read: Download | None = None
+        self._lock = threading.Lock()
+
+    def reading(self) -> Download | None:
+        """How far it is; None while there is nothing to fetch."""
+        return self._read
+
+    def fetch(self, hub_id: str, **wanted: Any) -> str:
+        """The folder of a model; empty where the Hub cannot be asked what there is."""
+        try:
+            files = snapshot_download(hub_id, dry_run=True, **wanted)
+        except DryRunError:
+            return ""
+        total = sum(file.file_size or 0 for file in files if file.will_download)
+        self._read = Download(hub_id, 0, total) if total else None
+        return str(snapshot_download(hub_id, tqdm_class=self._bar(), **wanted))
+
+    def _bar(self) -> Any:
+        """What the Hub's library takes for a progress bar; it draws nothing."""
+        meter = self
+
+        class Bar(tqdm):
+            def __init__(self, *given: Any, **options: Any) -> None:
+                self.counts_bytes = options.get("unit") == "B"
+                super().__init__(*given, **options | {"disable": True})  # type: ignore[no-untyped-call]
+
+            def update(self, n: float | None = 1) -> None:
+                if meter.is_stopped:
+                    raise _Stopped
+                with meter._lock:
+                    self.n += n or 0
+                    if self.counts_bytes:
+                        meter._count(int(self.n))
+
+        return Bar
+
+    def _count(self, done: int) -> None:
+        # One bar counts what came in, another what was written: the same bytes.
+        before = self._read
+        if before is not None and done > before.done_bytes:
+            self._read = replace(before, done_bytes=min(done, before.total_bytes))
+
+
+class _Stopped(Exception):
+    """Nobody waits for the download any more."""
+
+
+def _wanted(index: dict[str, Any]) -> dict[str, Any]:
+    """The files of a model with this ``model_index.json``, as `snapshot_download` takes them."""
+    components = [name for name, kind in index.items() if isinstance(kind, list) and kind[0]]
+    patterns = [f"{name}/{end}" for name in components for end in (*_CONFIGURATION, _WEIGHTS)]
+    return {"allow_patterns": [_INDEX, *patterns], "ignore_patterns": _VARIANTS}
+
+
+def _called(place: Place) -> str:
+    return f"the model {place.hub_ids[0]!r}"
 
 
 def single_file_configuration(file: Path) -> Path:
@@ -111,9 +231,9 @@ def _first_of(
     raise PriorNotFound(_explain(what, reasons))
 
 
-def _index(hub_id: str, revision: str | None) -> dict[str, object]:
-    path = Path(hf_hub_download(hub_id, _INDEX, revision=revision))
-    index: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
+def _index(hub_id: str, **options: Any) -> dict[str, Any]:
+    path = Path(hf_hub_download(hub_id, _INDEX, **options))
+    index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return index
 
 

@@ -13,6 +13,7 @@ MAXIMUM_LOST_ATTEMPTS = 3
 """Workers of one job that may die by themselves before the job fails."""
 
 PROGRESS_RESOLUTION = 1 / 2000
+DOWNLOAD_RESOLUTION = 1 / 200
 """Smaller advances change the job but not its history, which so stays bounded."""
 
 
@@ -157,10 +158,17 @@ def _report(job: Job, command: Report) -> tuple[Job, tuple[Event, ...]]:
         and before.stage == progress.stage
         and progress.step < progress.total_steps
         and abs(progress.fraction - before.fraction) < PROGRESS_RESOLUTION
+        and abs(_downloaded(progress) - _downloaded(before)) < DOWNLOAD_RESOLUTION
     ):
         return job, ()
     job = replace(job, progress=progress, latest_sequence=job.latest_sequence + 1)
     return job, (Event(job.latest_sequence, command.time, job.attempt, progress),)
+
+
+def _downloaded(progress: Progress) -> float:
+    """The share of the model that is fetched; 0 once that is over."""
+    metrics = progress.metrics
+    return metrics.get("downloaded_bytes", 0.0) / metrics.get("download_bytes", 1.0)
 
 
 def _succeed(job: Job, command: Succeed) -> tuple[Job, tuple[Event, ...]]:

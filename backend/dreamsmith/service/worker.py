@@ -103,7 +103,7 @@ def main() -> None:
 
 
 def _attempt(spec: api.GenerationSpec, arguments: argparse.Namespace, pipe: Pipe) -> None:
-    from dreamsmith.events import AssetReady, PreviewImage, PreviewMesh, Progress
+    from dreamsmith.events import AssetReady, Download, PreviewImage, PreviewMesh, Progress
     from dreamsmith.generate import generate
     from dreamsmith.service.artifacts import write_artifacts
     from dreamsmith.wire import convert
@@ -115,13 +115,17 @@ def _attempt(spec: api.GenerationSpec, arguments: argparse.Namespace, pipe: Pipe
         stop=pipe.stop.is_set,
         vram_gib=arguments.vram_gib,
     )
+    position = api.Progress()
     for number, event in enumerate(events):
-        # The first event says where the job is, before the model is loaded.
-        if number:
+        # The first event says where the job is, before the model is fetched and loaded.
+        if number and not isinstance(event, Download):
             pipe.has_begun.set()
         match event:
             case Progress():
-                pipe.send(Kind.PROGRESS, convert.progress_to_message(event))
+                position = convert.progress_to_message(event)
+                pipe.send(Kind.PROGRESS, position)
+            case Download():
+                pipe.send(Kind.PROGRESS, convert.download_to_message(event, position))
             case PreviewImage():
                 pipe.send(Kind.PREVIEW_IMAGE, convert.image_to_message(event))
             case PreviewMesh():

@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from dreamsmith.asset.model import Mesh
 from dreamsmith.errors import InvalidRequest
-from dreamsmith.events import PreviewImage, PreviewMesh, Progress
+from dreamsmith.events import Download, PreviewImage, PreviewMesh, Progress
 from dreamsmith.request import (
     CameraRanges,
     DistillationSettings,
@@ -107,6 +107,15 @@ def progress_to_message(progress: Progress) -> api.Progress:
         remaining = Duration()
         remaining.FromNanoseconds(round(progress.remaining_seconds * 1e9))
         message.remaining.CopyFrom(remaining)
+    return message
+
+
+def download_to_message(download: Download, progress: api.Progress) -> api.Progress:
+    """A download as a message: the job is where ``progress`` says, and fetches its model."""
+    message = api.Progress()
+    message.CopyFrom(progress)
+    message.metrics["downloaded_bytes"] = download.done_bytes
+    message.metrics["download_bytes"] = download.total_bytes
     return message
 
 
