@@ -388,15 +388,19 @@ def download(
 
 @app.command()
 def priors(as_json: Json = False) -> None:
-    """List the diffusion models of this machine, and the words they know."""
+    """List the diffusion models of this machine, the words they know, and what is not usable."""
     from dreamsmith.service.capabilities import installed_priors
 
     for prior in installed_priors():
         if as_json:
-            values = {"name": prior.name, "folder": str(prior.folder), "words": prior.words}
-            print(json.dumps(values))
+            print(json.dumps(dataclasses.asdict(prior) | {"folder": str(prior.folder)}))
+            continue
+        print(f"{prior.name}  {prior.folder}")
+        revision = f", revision {prior.revision[:12]}" if prior.revision else ""
+        print(f"  {prior.family}, {prior.size_bytes / 1e9:.2f} GB{revision}")
+        if prior.refusal:
+            print(f"  cannot be used: {prior.refusal}")
         else:
-            print(f"{prior.name}  {prior.folder}")
             print(f"  knows: {', '.join(prior.words)}" if prior.words else "  knows any text")
 
 

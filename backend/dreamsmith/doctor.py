@@ -20,11 +20,11 @@ def examine(data_dir: Path) -> list[tuple[str, str]]:
 
     from dreamsmith.kernels.hash_grid import select_encoding
     from dreamsmith.kernels.rasterize import select_rasterizer
-    from dreamsmith.service.capabilities import installed_priors
+    from dreamsmith.service.capabilities import usable_priors
     from dreamsmith.service.devices import devices
 
     kind = "cuda" if torch.cuda.is_available() else "cpu"
-    priors = ", ".join(f"{prior.name} ({prior.folder})" for prior in installed_priors())
+    priors = ", ".join(f"{prior.name} ({prior.folder})" for prior in usable_priors())
     return [
         ("dreamsmith", __version__),
         ("python", f"{platform.python_version()} on {platform.platform()}"),

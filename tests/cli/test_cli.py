@@ -137,7 +137,8 @@ def test_doctor_and_priors_name_what_there_is() -> None:
     }
     assert {"dreamsmith", "torch", "device", "hash grid", "rasteriser", "prior"} <= set(found)
     answer = dreamsmith("priors", "--json")
-    assert "mug" in json.loads(answer.stdout)["words"]
+    # Of this machine's cache there may be more.
+    assert "mug" in json.loads(answer.stdout.splitlines()[0])["words"]
 
 
 def test_generate_stops_with_a_checkpoint_and_resumes_to_the_asset(tmp_path: Path) -> None:

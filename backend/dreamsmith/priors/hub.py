@@ -13,9 +13,8 @@ from typing import Any, Final
 
 from diffusers import DiffusionPipeline
 from diffusers.loaders.single_file_utils import fetch_diffusers_config
-from huggingface_hub import constants, hf_hub_download, scan_cache_dir, snapshot_download
+from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
-    CacheNotFound,
     DryRunError,
     GatedRepoError,
     HfHubHTTPError,
@@ -30,6 +29,7 @@ from safetensors.torch import load_file
 
 from dreamsmith.errors import PriorNotFound
 from dreamsmith.events import Download
+from dreamsmith.priors.cache import cached_models
 from dreamsmith.priors.locate import MIRRORS, Place
 from dreamsmith.priors.refuse import refuse
 
@@ -202,22 +202,6 @@ def single_file_configuration(file: Path) -> Path:
     )
 
 
-def cached_models() -> list[str]:
-    """Ids of the pipelines in the local cache, sorted."""
-    try:
-        repositories = scan_cache_dir(constants.HF_HUB_CACHE).repos
-    except CacheNotFound:
-        return []
-    return sorted(
-        repository.repo_id
-        for repository in repositories
-        if repository.repo_type == "model"
-        and any(
-            file.file_name == _INDEX for revision in repository.revisions for file in revision.files
-        )
-    )
-
-
 def _first_of(
     hub_ids: Sequence[str], fetch: Callable[[str], str], what: str, revision: str | None
 ) -> Path:
@@ -251,7 +235,7 @@ def _reason(error: Exception, revision: str | None) -> str:
 
 
 def _explain(what: str, reasons: list[str]) -> str:
-    cached = cached_models()
+    cached = [model.name for model in cached_models()]
     here = f"; in the local cache are {', '.join(cached)}" if cached else ""
     return (
         f"{what} is not to be had. Tried: {'; '.join(reasons)}. Check the name and the network, or "

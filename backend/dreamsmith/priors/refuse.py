@@ -18,19 +18,25 @@ _FAMILIES: Final = {
 _NAMES: Final = ("turbo", "lightning", "schnell", "hyper-sd", "lcm", "distilled")
 
 
-def refuse(name: str, index: dict[str, Any]) -> None:
-    """Raise `PriorNotFound` for a model that score distillation cannot use.
+def refusal(name: str, index: dict[str, Any]) -> str | None:
+    """Why score distillation cannot use a model; None where it can.
 
     Args:
         name: as the user gave it.
         index: its ``model_index.json``.
     """
-    reason = _FAMILIES.get(index["_class_name"])
     if index.get("is_distilled"):
-        reason = _GUIDANCE
+        return _GUIDANCE
+    reason = _FAMILIES.get(index["_class_name"])
     called = name.replace("\\", "/").rstrip("/").rpartition("/")[2].lower()
     if reason is None and any(word in called for word in _NAMES):
-        reason = _STEPS
+        return _STEPS
+    return reason
+
+
+def refuse(name: str, index: dict[str, Any]) -> None:
+    """Raise `PriorNotFound` where there is a `refusal`, which takes the same."""
+    reason = refusal(name, index)
     if reason is not None:
         raise PriorNotFound(
             f"{name!r} cannot be used: {reason}. Use a model with true guidance, such as "

@@ -11,6 +11,11 @@ from dreamsmith.errors import PriorNotFound
 _NETWORKS = ("unet", "transformer")
 
 
+def network_files(folder: Path) -> list[Path]:
+    """The weights of the network of a model in diffusers layout, in the order of their names."""
+    return sorted(file for name in _NETWORKS for file in (folder / name).glob("*.safetensors"))
+
+
 def weights_sha256(model: Path) -> str:
     """SHA-256 of a model's network, 64 hexadecimal digits.
 
@@ -18,9 +23,7 @@ def weights_sha256(model: Path) -> str:
         model: a safetensors file; or a folder in diffusers layout, whose ``unet`` or
             ``transformer`` counts, its files one after the other in the order of their names.
     """
-    files = [model]
-    if model.is_dir():
-        files = sorted(file for name in _NETWORKS for file in (model / name).glob("*.safetensors"))
+    files = network_files(model) if model.is_dir() else [model]
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as stream:

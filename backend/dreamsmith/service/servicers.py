@@ -279,6 +279,6 @@ class CapabilityServicer:
 
 
 def _priors() -> list[api.Prior]:
-    from dreamsmith.service.capabilities import installed_priors
+    from dreamsmith.service.capabilities import usable_priors
 
-    return [api.Prior(name=prior.name, words=prior.words) for prior in installed_priors()]
+    return [api.Prior(name=prior.name, words=prior.words) for prior in usable_priors()]

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the Hub's local cache holds, and what of it can be distilled; imports no tensor library."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from huggingface_hub import constants, scan_cache_dir
+from huggingface_hub.errors import CacheNotFound
+
+from dreamsmith.priors.refuse import refusal
+from dreamsmith.priors.weights import network_files
+
+_INDEX = "model_index.json"
+_NO_FAMILY = "it is of no family that is supported"
+# By `_class_name` of a model_index.json, those of `dreamsmith.priors.load.FAMILIES`.
+FAMILY_NAMES: Final = {
+    "IFPipeline": "DeepFloyd IF",
+    "StableDiffusionPipeline": "Stable Diffusion 1 or 2",
+    "StableDiffusionXLPipeline": "Stable Diffusion XL",
+    "StableDiffusion3Pipeline": "Stable Diffusion 3",
+    "Flux2KleinPipeline": "FLUX.2 klein",
+    "MVDreamPipeline": "MVDream",
+}
+
+
+@dataclass(frozen=True)
+class CachedModel:
+    """A revision of a pipeline in the cache.
+
+    Attributes:
+        name: as in `GenerationRequest.prior`; with its revision where that is not the main branch.
+        folder: where it lies.
+        revision: the commit, 40 hexadecimal digits.
+        size_bytes: on disk; files that revisions share count for each.
+        family: for a person; the pipeline's class where it is none of ours.
+        refusal: why it cannot be distilled, in a few words; empty where it can.
+    """
+
+    name: str
+    folder: Path
+    revision: str
+    size_bytes: int
+    family: str
+    refusal: str
+
+
+def cached_models() -> list[CachedModel]:
+    """The pipelines in the local cache, sorted by their names."""
+    try:
+        repositories = scan_cache_dir(constants.HF_HUB_CACHE).repos
+    except CacheNotFound:
+        return []
+    found = []
+    for repository in repositories:
+        for revision in repository.revisions:
+            folder = revision.snapshot_path
+            if repository.repo_type != "model" or not (folder / _INDEX).is_file():
+                continue
+            name = repository.repo_id
+            if "main" not in revision.refs:
+                name += f"@{min(revision.refs, default=revision.commit_hash)}"
+            index = _read(folder / _INDEX)
+            kind = str(index.get("_class_name", "unknown"))
+            found.append(
+                CachedModel(
+                    name,
+                    folder,
+                    revision.commit_hash,
+                    revision.size_on_disk,
+                    FAMILY_NAMES.get(kind, kind),
+                    _refusal(repository.repo_id, folder, index),
+                )
+            )
+    return sorted(found, key=lambda model: model.name)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """A ``model_index.json``; empty where it is none."""
+    try:
+        index = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return index if isinstance(index, dict) else {}
+
+
+def _refusal(name: str, folder: Path, index: dict[str, Any]) -> str:
+    if not index:
+        return "its model_index.json cannot be read"
+    kind = index.get("_class_name")
+    # A list where the pipeline is made by code of its own.
+    if not isinstance(kind, str):
+        return _NO_FAMILY
+    reason = refusal(name, index)
+    if reason:
+        return reason
+    if kind not in FAMILY_NAMES:
+        return _NO_FAMILY
+    if not network_files(folder):
+        return "its weights are not here as safetensors, or not yet"
+    return ""
