@@ -75,7 +75,7 @@ def downloads(place: Place) -> Iterator[Download | None]:
     """Fetch what `download` wants into the local cache; how far that is, five times a second.
 
     None stands for nothing new; all of it does where everything is in the cache. Closing it ends
-    the download, which goes on from there the next time.
+    the download; files that have arrived stay.
 
     Raises:
         PriorNotFound: none of the places has it; says what was tried, and what to do.
