@@ -58,6 +58,9 @@ def test_glb_has_one_node_without_a_transform_and_the_material_packed(asset: Ass
     assert physical["roughnessFactor"] == 0.4
     assert physical["metallicFactor"] == 0.25
     assert physical["baseColorTexture"]["index"] == 0
+    # Vertices, indices, and the texture, which has none.
+    targets = [view.get("target") for view in tree["bufferViews"]]
+    assert sorted(targets, key=str) == [34962, 34962, 34962, 34963, None]
     (image,) = tree["images"]
     assert image["mimeType"] == "image/png"
     assert "bufferView" in image

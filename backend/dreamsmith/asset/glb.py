@@ -21,6 +21,10 @@ from dreamsmith.asset.model import Asset, Mesh
 from dreamsmith.errors import InvalidRequest
 from dreamsmith.surface.regularise import vertex_normals
 
+# ARRAY_BUFFER and ELEMENT_ARRAY_BUFFER.
+_VERTICES = 34962
+_INDICES = 34963
+
 
 def glb_bytes(asset: Asset) -> bytes:
     """An asset as one binary glTF 2.0 file: mesh, normals, PBR material, texture, provenance.
@@ -73,12 +77,22 @@ def glb_bytes(asset: Asset) -> bytes:
         tree["nodes"] = [node]
         tree["scenes"] = [{"name": asset.name, "nodes": [0]}]
         tree["scene"] = 0
+        _say_what_views_hold(tree)
         tree["asset"] = {"version": "2.0", "generator": f"Dreamsmith {__version__}"}
         if extras:
             tree["asset"]["extras"] = extras
 
     data: bytes = export_glb(scene, include_normals=True, tree_postprocessor=finish)
     return data
+
+
+def _say_what_views_hold(tree: dict[str, Any]) -> None:
+    """Mark blocks of vertices and of indices, as the specification asks (section 5.11.5)."""
+    (primitive,) = tree["meshes"][0]["primitives"]
+    for accessor in primitive["attributes"].values():
+        tree["bufferViews"][tree["accessors"][accessor]["bufferView"]]["target"] = _VERTICES
+    indices = tree["accessors"][primitive["indices"]]["bufferView"]
+    tree["bufferViews"][indices]["target"] = _INDICES
 
 
 def read_glb(source: Path | bytes) -> Asset:
