@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from asset.meshes import shape_of
 
-from dreamsmith.asset.mesh import check_mesh
 from dreamsmith.asset.model import Asset
 from dreamsmith.errors import Cancelled, InvalidRequest, PriorNotFound
 from dreamsmith.events import (
@@ -71,7 +71,7 @@ def test_the_job_tells_what_it_does_from_the_first_step_to_the_asset(whole: list
 
 def test_the_asset_is_a_closed_mesh_that_stands_on_the_floor(whole: list[Event]) -> None:
     asset = asset_of(whole)
-    report = check_mesh(asset.mesh)
+    report = shape_of(asset.mesh)
     assert report.closed and report.outward and report.components == 1
     assert len(asset.mesh.triangles) <= 2000
     low, high = asset.mesh.positions.min(0), asset.mesh.positions.max(0)
@@ -122,7 +122,7 @@ def test_every_method_makes_an_asset_of_its_own(
     method: str, whole: list[Event], tmp_path: Path
 ) -> None:
     asset = asset_of(run(dataclasses.replace(REQUEST, method=method), tmp_path))
-    assert check_mesh(asset.mesh).closed
+    assert shape_of(asset.mesh).closed
     assert not same(asset, asset_of(whole))
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from asset.meshes import joined, mesh_of, moved, sphere
+from asset.meshes import joined, mesh_of, moved, shape_of, sphere
 from PIL import Image
 
-from dreamsmith.asset.mesh import check_mesh, turned_inside_out
+from dreamsmith.asset.mesh import turned_inside_out
 from dreamsmith.asset.model import Asset, Mesh
 from dreamsmith.asset.preview import BACKGROUND, picture
 from dreamsmith.cameras import Cameras, sample_cameras, sample_light_directions
@@ -65,10 +65,10 @@ def test_a_scene_is_the_inside_of_a_room_in_one_closed_piece(
     asset, previews = made
     assert previews
     for mesh in (asset.mesh, *previews):
-        report = check_mesh(mesh)
+        report = shape_of(mesh)
         assert report.closed and not report.outward
         assert facing_the_middle(mesh) > 0.95
-    assert check_mesh(asset.mesh).components == 1
+    assert shape_of(asset.mesh).components == 1
     assert len(asset.mesh.triangles) <= 1500 and asset.mesh.corner_uv is not None
     low, high = asset.mesh.positions.min(0), asset.mesh.positions.max(0)
     assert low[2] == pytest.approx(0, abs=1e-6) and high[2] == pytest.approx(1, rel=1e-5)
@@ -128,7 +128,7 @@ def test_a_hole_in_a_wall_is_closed_at_the_bound_and_what_floats_is_left_out(
 
     surface = SurfaceStage.after(with_density(field_stage, monkeypatch, density))
     mesh = TextureStage.after(surface).final_mesh()
-    report = check_mesh(mesh)
+    report = shape_of(mesh)
     assert report.closed and not report.outward
     assert report.components == 1 and report.genus == 0
     top, bottom = mesh.positions[:, 2].max(), mesh.positions[:, 2].min()

@@ -8,10 +8,11 @@ import torch
 from surface.analytic import Solid, sphere, torus
 
 from dreamsmith.asset.model import Mesh
+from dreamsmith.asset.shape import Shape, measure_shape
 from dreamsmith.surface.marching import marching_tetrahedra
 from dreamsmith.surface.tetrahedra import body_centred_grid
 
-__all__ = ["Solid", "joined", "mesh_of", "moved", "sphere", "torus"]
+__all__ = ["Solid", "joined", "mesh_of", "moved", "shape_of", "sphere", "torus"]
 
 
 def mesh_of(solid: Solid, cells: int = 20) -> Mesh:
@@ -21,6 +22,10 @@ def mesh_of(solid: Solid, cells: int = 20) -> Mesh:
         grid.vertices, solid.distance(grid.vertices) + 1e-4, grid.tetrahedra
     )
     return Mesh(vertices.numpy(), triangles.to(torch.int32).numpy())
+
+
+def shape_of(mesh: Mesh) -> Shape:
+    return measure_shape(mesh.positions, mesh.triangles, weld=False)
 
 
 def moved(mesh: Mesh, scale: float, offset: tuple[float, float, float]) -> Mesh:

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from asset.meshes import mesh_of, moved, torus
+from asset.meshes import mesh_of, moved, shape_of, torus
 from dreamsmith.asset.glb import glb_bytes, read_glb
-from dreamsmith.asset.mesh import check_mesh, normalise
+from dreamsmith.asset.mesh import normalise
 from dreamsmith.asset.model import Asset, Mesh
 from dreamsmith.asset.preview import albedo_pixels, png_bytes
 from dreamsmith.cameras import Cameras
@@ -86,7 +86,7 @@ def test_glb_read_back_is_the_same_asset(asset: Asset, tmp_path: Path) -> None:
         read.mesh.positions[read.mesh.triangles], asset.mesh.positions[asset.mesh.triangles]
     )
     np.testing.assert_allclose(read.mesh.corner_uv, asset.mesh.corner_uv, atol=1e-6)
-    report = check_mesh(read.mesh)
+    report = shape_of(read.mesh)
     assert (report.closed, report.outward, report.genus) == (True, True, 1)
 
 

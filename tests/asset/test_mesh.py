@@ -5,26 +5,26 @@ import numpy as np
 import pytest
 import torch
 
-from asset.meshes import Solid, joined, mesh_of, moved, sphere, torus
-from dreamsmith.asset.mesh import check_mesh, decimate, keep_large_components, normalise, smooth
+from asset.meshes import Solid, joined, mesh_of, moved, shape_of, sphere, torus
+from dreamsmith.asset.mesh import decimate, keep_large_components, normalise, smooth
 from dreamsmith.asset.model import Mesh
 from dreamsmith.errors import GenerationFailed
 
 
 @pytest.mark.parametrize("solid", [sphere(), torus()], ids=["sphere", "torus"])
 def test_report_of_a_known_solid(solid: sphere) -> None:
-    report = check_mesh(mesh_of(solid))
+    report = shape_of(mesh_of(solid))
     assert report.closed
     assert report.outward
     assert report.genus == solid.genus
     assert report.components == 1
-    assert report.degenerate == 0
+    assert report.flat_faces == 0
     assert report.area == pytest.approx(solid.area, rel=0.02)
     assert report.volume == pytest.approx(solid.volume, rel=0.02)
 
 
 def test_report_of_two_bodies_sums_their_handles() -> None:
-    report = check_mesh(
+    report = shape_of(
         joined(
             moved(mesh_of(torus()), 0.5, (1, 0, 0)),
             moved(mesh_of(torus()), 0.5, (-1, 0, 0)),
@@ -37,17 +37,18 @@ def test_report_of_two_bodies_sums_their_handles() -> None:
 def test_report_sees_a_hole_a_flipped_face_an_inverted_mesh_and_a_degenerate_face() -> None:
     mesh = mesh_of(sphere(), 10)
     open_mesh = Mesh(mesh.positions, mesh.triangles[1:])
-    assert not check_mesh(open_mesh).closed
-    assert check_mesh(open_mesh).genus is None
+    assert not shape_of(open_mesh).closed
+    assert shape_of(open_mesh).genus is None
     flipped = mesh.triangles.copy()
     flipped[0] = flipped[0, ::-1]
-    assert not check_mesh(Mesh(mesh.positions, flipped)).closed
-    inverted = check_mesh(Mesh(mesh.positions, mesh.triangles[:, ::-1].copy()))
+    assert not shape_of(Mesh(mesh.positions, flipped)).closed
+    inverted = shape_of(Mesh(mesh.positions, mesh.triangles[:, ::-1].copy()))
     assert inverted.closed
     assert not inverted.outward
     flat = np.concatenate((mesh.triangles, mesh.triangles[:1, [0, 1, 1]]))
-    assert check_mesh(Mesh(mesh.positions, flat)).degenerate == 1
-    assert not check_mesh(Mesh(mesh.positions, mesh.triangles[:0])).closed
+    assert shape_of(Mesh(mesh.positions, flat)).flat_faces == 1
+    with pytest.raises(ValueError, match="no triangle"):
+        shape_of(Mesh(mesh.positions, mesh.triangles[:0]))
 
 
 def test_floaters_and_hollows_are_removed() -> None:
@@ -66,8 +67,8 @@ def test_a_second_large_component_stays_when_asked_for() -> None:
         moved(mesh_of(sphere(), 12), 0.9, (3, 0, 0)),
         moved(mesh_of(sphere(), 12), 0.3, (-3, 0, 0)),
     )
-    assert check_mesh(keep_large_components(pair, smallest_share=0.5)).components == 2
-    assert check_mesh(keep_large_components(pair)).components == 1
+    assert shape_of(keep_large_components(pair, smallest_share=0.5)).components == 2
+    assert shape_of(keep_large_components(pair)).components == 1
 
 
 def test_smoothing_evens_out_noise_without_shrinking() -> None:
@@ -80,7 +81,7 @@ def test_smoothing_evens_out_noise_without_shrinking() -> None:
         return float(np.std(np.linalg.norm(of.positions, axis=1)))
 
     assert roughness(result) < 0.5 * roughness(rough)
-    assert check_mesh(result).volume == pytest.approx(check_mesh(mesh).volume, rel=0.01)
+    assert shape_of(result).volume == pytest.approx(shape_of(mesh).volume, rel=0.01)
 
 
 @pytest.mark.parametrize("budget", [3000, 800, 300])
@@ -88,7 +89,7 @@ def test_decimation_keeps_to_the_budget_closed_and_with_its_handle(budget: int) 
     mesh = mesh_of(torus(), 24)
     assert len(mesh.triangles) > budget
     result = decimate(mesh, budget)
-    report = check_mesh(result)
+    report = shape_of(result)
     assert len(result.triangles) <= budget
     assert (report.closed, report.outward, report.genus, report.components) == (True, True, 1, 1)
     assert report.volume == pytest.approx(torus().volume, rel=0.05)
@@ -96,7 +97,7 @@ def test_decimation_keeps_to_the_budget_closed_and_with_its_handle(budget: int) 
 
 def test_decimation_keeps_the_handle_even_if_that_takes_more_faces() -> None:
     result = decimate(mesh_of(torus(0.6, 0.12), 24), 6)
-    report = check_mesh(result)
+    report = shape_of(result)
     assert (report.closed, report.outward, report.genus) == (True, True, 1)
     assert 6 < len(result.triangles) < 200
 
@@ -110,22 +111,22 @@ def test_decimation_of_a_noisy_surface_full_of_handles_stays_closed(seed: int) -
         return sphere().distance(points) + 0.08 * noise + 5 * (points.abs() > 0.95).any(-1)
 
     mesh = keep_large_components(mesh_of(Solid(noisy, 0.0, 0.0, 0), 16))
-    before = check_mesh(mesh)
+    before = shape_of(mesh)
     assert before.genus is not None
     assert before.genus > 5
     result = decimate(mesh, len(mesh.triangles) // 3)
-    after = check_mesh(result)
+    after = shape_of(result)
     assert len(result.triangles) <= len(mesh.triangles) // 3
     assert (after.closed, after.outward, after.genus) == (True, True, before.genus)
     assert after.components == before.components
-    assert after.degenerate == 0
+    assert after.flat_faces == 0
 
 
 def test_decimation_keeps_to_the_surface() -> None:
     result = decimate(mesh_of(sphere(), 24), 600)
     radii = np.linalg.norm(result.positions, axis=1)
     assert np.abs(radii - 0.7).max() < 0.02
-    assert check_mesh(result).area == pytest.approx(sphere().area, rel=0.01)
+    assert shape_of(result).area == pytest.approx(sphere().area, rel=0.01)
 
 
 def test_an_open_mesh_is_not_decimated() -> None:

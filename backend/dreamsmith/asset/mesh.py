@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checking and preparing meshes: is it closed, remove floaters, smooth, decimate, place."""
+"""Preparing meshes: remove floaters, smooth, decimate, place."""
 
 from __future__ import annotations
 
@@ -12,30 +12,8 @@ from scipy.sparse.csgraph import connected_components
 
 from dreamsmith.asset.collapse import collapse_edges
 from dreamsmith.asset.model import Mesh
+from dreamsmith.asset.shape import measure_shape
 from dreamsmith.errors import GenerationFailed
-
-
-@dataclass(frozen=True)
-class MeshReport:
-    """What a mesh is like; vertices that no triangle uses do not count.
-
-    Attributes:
-        closed: every edge belongs to two triangles that pass it in opposite directions.
-        outward: the signed volume is positive.
-        genus: handles summed over all components, by Euler's formula; None unless closed.
-        components: connected components.
-        degenerate: triangles without area, or with a corner twice.
-        area: of the surface.
-        volume: signed; meaningless unless closed.
-    """
-
-    closed: bool
-    outward: bool
-    genus: int | None
-    components: int
-    degenerate: int
-    area: float
-    volume: float
 
 
 @dataclass(frozen=True)
@@ -54,38 +32,6 @@ class Similarity:
         """Move points of shape (N, 3)."""
         moved = self.scale * points.astype(np.float64) + np.array(self.offset)
         return moved.astype(np.float32)
-
-
-def check_mesh(mesh: Mesh) -> MeshReport:
-    """Measure a mesh, in float64."""
-    triangles = mesh.triangles.astype(np.int64)
-    if len(triangles) == 0:
-        return MeshReport(False, False, None, 0, 0, 0.0, 0.0)
-    start, end = triangles.ravel(), np.roll(triangles, -1, axis=1).ravel()
-    count = len(mesh.positions)
-    forward = np.sort(start * count + end)
-    backward = np.sort(end * count + start)
-    closed = bool(np.array_equal(forward, backward) and (np.diff(forward) > 0).all())
-    a, b, c = (mesh.positions[corner].astype(np.float64) for corner in triangles.T)
-    areas = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
-    volume = float(np.einsum("fi,fi->", a, np.cross(b, c)) / 6)
-    repeated = (triangles == np.roll(triangles, 1, axis=1)).any(axis=1)
-    labels = _face_components(mesh)
-    components = int(labels.max()) + 1
-    vertices = len(np.unique(triangles))
-    genus = None
-    if closed:
-        euler = vertices - len(forward) // 2 + len(triangles)
-        genus = (2 * components - euler) // 2
-    return MeshReport(
-        closed=closed,
-        outward=volume > 0,
-        genus=genus,
-        components=components,
-        degenerate=int(np.count_nonzero(repeated | (areas <= 0))),
-        area=float(areas.sum()),
-        volume=volume,
-    )
 
 
 def keep_large_components(mesh: Mesh, smallest_share: float = 1.0) -> Mesh:
@@ -152,7 +98,7 @@ def decimate(mesh: Mesh, face_budget: int) -> Mesh:
     """
     if len(mesh.triangles) <= face_budget:
         return Mesh(mesh.positions, mesh.triangles)
-    if not check_mesh(mesh).closed:
+    if not measure_shape(mesh.positions, mesh.triangles, weld=False).closed:
         raise ValueError("the mesh is not closed: only closed meshes can be decimated")
     positions, triangles = collapse_edges(mesh.positions, mesh.triangles, face_budget)
     return _with_triangles(Mesh(positions, triangles), triangles)

@@ -16,35 +16,51 @@ Faces = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Shape:
-    """What a mesh is like, whatever it shows.
+    """What a mesh is like, whatever it shows; vertices that no triangle uses do not count.
 
     Attributes:
         components: pieces that are not connected.
         closed: whether each edge is in two triangles of opposite direction, so that it has an
             inside.
-        genus: handles of all pieces together; None where it is not closed.
+        genus: handles of all pieces together, by Euler's formula; None where it is not closed.
         volume: signed, positive where triangles face outward; in the mesh's units, cubed.
+        area: of the surface.
         box_share: volume over that of the bounding box; pi / 6 for a sphere.
+        flat_faces: triangles without area, or with a corner twice.
     """
 
     components: int
     closed: bool
     genus: int | None
     volume: float
+    area: float
     box_share: float
+    flat_faces: int
+
+    @property
+    def outward(self) -> bool:
+        """Whether triangles face outward."""
+        return self.volume > 0
 
 
-def measure_shape(positions: NDArray[np.floating], triangles: NDArray[np.integer]) -> Shape:
-    """Describe a mesh; vertices at the same place count as one.
+def measure_shape(
+    positions: NDArray[np.floating], triangles: NDArray[np.integer], *, weld: bool = True
+) -> Shape:
+    """Describe a mesh, in float64.
 
     Args:
         positions: shape (V, 3).
         triangles: shape (F, 3), at least one.
+        weld: whether vertices at the same place count as one.
 
     Raises:
         ValueError: the mesh has no triangle.
     """
-    points, faces = welded(positions, triangles)
+    if len(triangles) == 0:
+        raise ValueError("the mesh has no triangle")
+    a, b, c = np.asarray(positions, np.float64)[triangles].swapaxes(0, 1)
+    areas = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
+    points, faces = welded(positions, triangles) if weld else _used(positions, triangles)
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     count = len(points)
     codes = edges[:, 0] * count + edges[:, 1]
@@ -57,10 +73,17 @@ def measure_shape(positions: NDArray[np.floating], triangles: NDArray[np.integer
     components = int(connected_components(graph, directed=False)[0])
     # Euler and Poincare: vertices - edges + faces = 2 (components - genus).
     genus = components - (count - len(edges) // 2 + len(faces)) // 2 if closed else None
-    a, b, c = points[faces].swapaxes(0, 1)
     volume = float(np.einsum("ij,ij->", a, np.cross(b, c)) / 6)
     box = float(np.prod(np.ptp(points, axis=0)))
-    return Shape(components, closed, genus, volume, volume / box if box > 0 else 0.0)
+    return Shape(
+        components=components,
+        closed=closed,
+        genus=genus,
+        volume=volume,
+        area=float(areas.sum()),
+        box_share=volume / box if box > 0 else 0.0,
+        flat_faces=int(np.count_nonzero(areas <= 0)),
+    )
 
 
 def welded(positions: NDArray[np.floating], triangles: NDArray[np.integer]) -> tuple[Points, Faces]:
@@ -79,3 +102,9 @@ def welded(positions: NDArray[np.floating], triangles: NDArray[np.integer]) -> t
     faces = faces[(a != b) & (b != c) & (c != a)]
     used, faces = np.unique(faces, return_inverse=True)
     return np.asarray(positions, np.float64)[first[used]], faces.reshape(-1, 3)
+
+
+def _used(positions: NDArray[np.floating], triangles: NDArray[np.integer]) -> tuple[Points, Faces]:
+    """A mesh without unused vertices."""
+    used, faces = np.unique(triangles, return_inverse=True)
+    return np.asarray(positions, np.float64)[used], faces.reshape(-1, 3)
