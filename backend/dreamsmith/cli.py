@@ -117,6 +117,12 @@ Fov = Annotated[
 Height = Annotated[float, typer.Option(help="Of the finished mesh, in metres.")]
 Faces = Annotated[int | None, typer.Option(help="Most triangles; else the preset's.")]
 TextureSize = Annotated[int | None, typer.Option(help="Texels of an edge; else the preset's.")]
+Start = Annotated[
+    str,
+    typer.Option(
+        "--start", help="A GLB file whose mesh is painted: its shape, size and UVs are kept."
+    ),
+]
 Output = Annotated[Path, typer.Option("--output", "-o", help="The .glb file to write.")]
 OptionalOutput = Annotated[
     Path | None, typer.Option("--output", "-o", help="The .glb file to write; waits for the job.")
@@ -163,6 +169,7 @@ def _request(values: dict[str, Any]) -> GenerationRequest:
         seed=values["seed"],
         variations=values["variations"],
         steps=values["steps"],
+        start=values.get("start", ""),
         resolution=values["resolution"],
         cameras=CameraRanges(**ranges),
         distillation=DistillationSettings.parse(
@@ -187,6 +194,7 @@ def generate(
     seed: Seed = _DEFAULTS.seed,
     variations: Variations = _DEFAULTS.variations,
     steps: Steps = None,
+    start: Start = "",
     resolution: Resolution = None,
     azimuth: Azimuth = None,
     elevation: Elevation = None,
@@ -214,6 +222,10 @@ def generate(
     outputs = Outputs.at(output, request.variations)
     if vram_gib is not None:
         check_vram(vram_gib, cuda_bytes())
+    if request.start:
+        from dreamsmith.asset.glb import read_mesh
+
+        read_mesh(Path(request.start))
     folder = workspace or outputs.workspace
     is_own_folder = not folder.exists()
     _make_folder(folder)

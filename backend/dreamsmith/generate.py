@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 from dreamsmith import __version__
+from dreamsmith.asset.glb import read_mesh
+from dreamsmith.asset.model import Mesh
 from dreamsmith.asset.preview import png_bytes
 from dreamsmith.checkpoint import Position, read_checkpoint, write_checkpoint
 from dreamsmith.distillation.guidance import Guidance
@@ -60,7 +62,7 @@ def generate(
     stop: Callable[[], bool] = lambda: False,
     vram_gib: float | None = None,
 ) -> Iterator[Event]:
-    """Make an asset.
+    """Make an asset, or paint the mesh that the request names.
 
     The request is checked before the iterator is returned. A checkpoint is written to the
     workspace every few seconds; where it holds one of the same request, the job goes on from there
@@ -82,9 +84,10 @@ def generate(
     """
     request = request.validated()
     check_prompt(request)
+    start = read_mesh(Path(request.start)) if request.start else None
     if vram_gib is not None:
         check_vram(vram_gib, cuda_bytes())
-    return _Run(request, workspace, stop, vram_gib).events()
+    return _Run(request, workspace, stop, vram_gib, start).events()
 
 
 _STAGE_CLASSES: dict[Stage, Callable[[Job, Guidance], DistillationStage]] = {
@@ -129,8 +132,10 @@ class _Run:
         workspace: Path,
         stop: Callable[[], bool],
         vram_gib: float | None,
+        start: Mesh | None,
     ) -> None:
         self.request = request
+        self.start = start
         self.workspace = workspace
         self.stop = stop
         self.vram_gib = vram_gib
@@ -152,7 +157,8 @@ class _Run:
 
     def _events(self) -> Iterator[Event]:
         found = read_checkpoint(self.workspace, self.fingerprint)
-        position, tensors = found or (Position(self.fingerprint, "field", 0, 0.0), {})
+        first: Stage = "field" if self.start is None else "texture"
+        position, tensors = found or (Position(self.fingerprint, first, 0, 0.0), {})
         self.worked, self.since = position.elapsed_seconds, time.monotonic()
         yield self._progress(position.stage, position.step, {})
         yield from self._downloads()
@@ -174,7 +180,8 @@ class _Run:
                     yield self._checkpoint(stage)
                 if picture.due():
                     yield PreviewImage(stage.name, stage.step, _png(stage.picture()))
-                if mesh.due():
+                # Of the user's own mesh there is nothing new to see but the picture.
+                if self.start is None and mesh.due():
                     shape = stage.mesh()
                     if shape is not None:
                         placed = preview_placement(shape, self.request.height_metres)
@@ -206,11 +213,12 @@ class _Run:
             loras=self.request.loras,
             vram_gib=self.vram_gib,
         )
-        return Job(self.request, self.settings, prior, device)
+        return Job(self.request, self.settings, prior, device, self.start)
 
     def _stage(self, job: Job, position: Position, tensors: dict[str, Tensor]) -> Particles:
         numbers = numbers_in(tensors) or list(range(1, self.request.variations + 1))
-        stage = Particles.begin(job, _STAGE_CLASSES[position.stage], numbers)
+        make = _STAGE_CLASSES[position.stage] if job.start is None else TextureStage.painting
+        stage = Particles.begin(job, make, numbers)
         if tensors:
             stage.load_tensors(tensors, position.step)
         return stage

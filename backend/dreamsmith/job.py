@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dreamsmith.asset.model import Mesh
 from dreamsmith.backgrounds import sample_backgrounds
 from dreamsmith.cameras import Cameras, sample_cameras, sample_light_directions
 from dreamsmith.lighting import sample_shading
@@ -48,6 +49,7 @@ class Job:
         prior: the diffusion model.
         prompts: its texts, embedded.
         device: where everything runs.
+        start: the mesh to paint; None where a shape is made.
         generator: the one source of chance; its state is part of every checkpoint.
     """
 
@@ -57,6 +59,7 @@ class Job:
         settings: Settings,
         prior: Prior,
         device: torch.device,
+        start: Mesh | None = None,
     ) -> None:
         self.request = request
         self.settings = settings
@@ -64,6 +67,7 @@ class Job:
         self.prompts = Prompts(request, prior)
         prior.forget_text_encoder()
         self.device = device
+        self.start = start
         # On the CPU on every device: the same seed then draws the same numbers everywhere.
         self.generator = torch.Generator().manual_seed(request.seed)
 

@@ -48,7 +48,8 @@ _PRESETS: Final[dict[str, Settings]] = {
 def settings_for(request: GenerationRequest) -> Settings:
     """The preset's numbers, the recipe's in their place, and what the request says in theirs.
 
-    ``request.steps`` scales the later stages with the field stage. The bundled prior was trained
+    ``request.steps`` scales the later stages with the field stage. A mesh that is painted has as
+    many steps for its colour alone. The bundled prior was trained
     on random backgrounds: no recipe has it learn one.
     """
     settings = _PRESETS[request.preset]
@@ -70,6 +71,10 @@ def settings_for(request: GenerationRequest) -> Settings:
             field_steps=request.steps,
             surface_steps=max(1, round(settings.surface_steps * scale)),
             texture_steps=max(1, round(settings.texture_steps * scale)),
+        )
+    if request.start:
+        settings = dataclasses.replace(
+            settings, texture_steps=settings.field_steps, field_steps=0, surface_steps=0
         )
     if request.resolution is not None:
         settings = dataclasses.replace(

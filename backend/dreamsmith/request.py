@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -10,6 +11,7 @@ import math
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from dreamsmith.errors import InvalidRequest
@@ -183,7 +185,9 @@ class GenerationRequest:
         recipe: of a paper, for the weights and schedules of the field stage; empty for our own.
         seed: 0 to 2^63 - 1.
         variations: assets to make in one job, 1 to 8; with ``vsd`` they keep away from each other.
-        steps: optimisation steps of the field stage; None takes the preset's.
+        steps: optimisation steps of the field stage, or of painting; None takes the preset's.
+        start: a GLB file of this machine whose mesh is painted, its shape and size kept; empty: a
+            shape is made too.
         resolution: largest edge of the pictures that are shown to the prior, in pixels, 16 to 1024;
             None: the preset's or the recipe's.
         cameras: from where the object is seen.
@@ -204,6 +208,7 @@ class GenerationRequest:
     seed: int = 0
     variations: int = 1
     steps: int | None = None
+    start: str = ""
     resolution: int | None = None
     cameras: CameraRanges = CameraRanges()
     distillation: DistillationSettings = DistillationSettings()
@@ -247,6 +252,15 @@ class GenerationRequest:
                 f"perp_neg keeps the views of an object apart, but recipe {self.recipe!r} makes a "
                 "scene, which has no front: leave it out",
             )
+        if self.start and self.is_scene:
+            raise InvalidRequest(
+                "start",
+                f"recipe {self.recipe!r} makes a scene and cannot paint a mesh: leave it out",
+            )
+        if self.start and self.face_budget is not None:
+            raise InvalidRequest(
+                "faces", "a mesh that is painted keeps its triangles: leave the face budget out"
+            )
         Interval(self.height_metres, self.height_metres).check("height", 0.001, 1000.0, "metres")
         if self.face_budget is not None:
             _whole("faces", self.face_budget, 100, 1_000_000)
@@ -288,9 +302,16 @@ class GenerationRequest:
         return cls(**values)
 
     def fingerprint(self) -> str:
-        """SHA-256 of all fields: two requests with the same one give the same asset."""
+        """SHA-256 of all fields and of the mesh to begin with.
+
+        Two requests with the same one give the same asset.
+        """
         text = json.dumps(self.to_dict(), sort_keys=True, ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()
+        digest = hashlib.sha256(text.encode())
+        if self.start:
+            with contextlib.suppress(OSError):  # Reading it will say why it cannot be read.
+                digest.update(Path(self.start).read_bytes())
+        return digest.hexdigest()
 
 
 def _read(name: str, text: str, default: object) -> object:

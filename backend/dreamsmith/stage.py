@@ -57,6 +57,11 @@ class DistillationStage(ABC):
         self.total_steps = total_steps
         self.guidance = guidance
 
+    @property
+    def progress(self) -> float:
+        """The share of the stage that is done."""
+        return self.step / self.total_steps
+
     @abstractmethod
     def draw(self, views: Views) -> Pictures:
         """What ``views`` see now, with gradients to what is optimised."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,12 @@ from trimesh.visual.material import PBRMaterial
 
 from dreamsmith import __version__
 from dreamsmith.asset.model import Asset, Mesh
+from dreamsmith.asset.shape import measure_shape
 from dreamsmith.errors import InvalidRequest
 from dreamsmith.surface.regularise import vertex_normals
 
+# Of a mesh that is read.
+MAXIMUM_FACES = 1_000_000
 # ARRAY_BUFFER and ELEMENT_ARRAY_BUFFER.
 _VERTICES = 34962
 _INDICES = 34963
@@ -38,17 +42,25 @@ def glb_bytes(asset: Asset) -> bytes:
     mesh = asset.mesh
     if mesh.corner_uv is None:
         raise ValueError("the mesh has no UVs: unwrap it first")
-    # A vertex of a glTF has one UV: those on seams are doubled.
+    normals = mesh.corner_normals
+    if normals is None:
+        # Of the closed mesh, so that seams do not show in the shading.
+        smooth = vertex_normals(
+            torch.from_numpy(mesh.positions.astype(np.float64)),
+            torch.from_numpy(mesh.triangles.astype(np.int64)),
+        ).numpy()
+        normals = smooth[mesh.triangles]
+    # A vertex of a glTF has one UV and one normal: those on seams and hard edges are doubled.
     corners = np.concatenate(
-        (mesh.triangles.reshape(-1, 1).astype(np.float64), mesh.corner_uv.reshape(-1, 2)), axis=1
+        (
+            mesh.triangles.reshape(-1, 1).astype(np.float64),
+            mesh.corner_uv.reshape(-1, 2),
+            normals.reshape(-1, 3),
+        ),
+        axis=1,
     )
     unique, index = np.unique(corners, axis=0, return_inverse=True)
     vertex = unique[:, 0].astype(np.int64)
-    # Of the closed mesh, so that seams do not show in the shading.
-    normals = vertex_normals(
-        torch.from_numpy(mesh.positions.astype(np.float64)),
-        torch.from_numpy(mesh.triangles.astype(np.int64)),
-    ).numpy()
     material = PBRMaterial(
         name=asset.name,
         baseColorTexture=Image.open(io.BytesIO(asset.albedo_png)),
@@ -58,8 +70,8 @@ def glb_bytes(asset: Asset) -> bytes:
     geometry = trimesh.Trimesh(
         vertices=_y_up(mesh.positions)[vertex],
         faces=index.reshape(-1, 3),
-        vertex_normals=_y_up(normals)[vertex],
-        visual=TextureVisuals(uv=unique[:, 1:], material=material),
+        vertex_normals=_y_up(unique[:, 3:]),
+        visual=TextureVisuals(uv=unique[:, 1:3], material=material),
         process=False,
         validate=False,
     )
@@ -101,45 +113,82 @@ def read_glb(source: Path | bytes) -> Asset:
     Raises:
         InvalidRequest: the file is not such a GLB.
     """
+    geometry, mesh, provenance = _read(source)
+    material = getattr(geometry.visual, "material", None)
+    if mesh.corner_uv is None or getattr(material, "baseColorTexture", None) is None:
+        raise InvalidRequest("mesh", "the GLB has no UVs or no base colour texture")
+    stream = io.BytesIO()
+    material.baseColorTexture.convert("RGB").save(stream, "PNG")
+    return Asset(
+        name=str(geometry.metadata["name"]),
+        mesh=dataclasses.replace(mesh, corner_normals=None),
+        albedo_png=stream.getvalue(),
+        roughness=1.0 if material.roughnessFactor is None else float(material.roughnessFactor),
+        metallic=1.0 if material.metallicFactor is None else float(material.metallicFactor),
+        provenance=provenance,
+    )
+
+
+def read_mesh(path: Path) -> Mesh:
+    """The one mesh of a GLB file, whoever made it, in Blender's frame, with its normals.
+
+    Vertices that the file has several times at one place count as one; nothing else is changed.
+
+    Raises:
+        InvalidRequest: the file cannot be read, or is not such a GLB; or the mesh has coordinates
+            that are not finite, no surface, or more than `MAXIMUM_FACES` triangles.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InvalidRequest("mesh", f"cannot read {str(path)!r}: {error.strerror}") from None
+    _, mesh, _ = _read(data)
+    faces = len(mesh.triangles)
+    if faces > MAXIMUM_FACES:
+        raise InvalidRequest(
+            "mesh", f"{str(path)!r} has {faces} triangles, {MAXIMUM_FACES} are allowed: decimate it"
+        )
+    if not np.isfinite(mesh.positions).all():
+        raise InvalidRequest("mesh", f"{str(path)!r} has coordinates that are not finite")
+    if faces == 0 or not measure_shape(mesh.positions, mesh.triangles, weld=False).area > 0:
+        raise InvalidRequest("mesh", f"{str(path)!r} has no triangle with an area")
+    return mesh
+
+
+def _read(source: Path | bytes) -> tuple[Any, Mesh, dict[str, Any]]:
+    """The one mesh of a GLB, as trimesh has it and as we do, and its provenance."""
     data = source if isinstance(source, bytes) else source.read_bytes()
     try:
         scene = trimesh.load_scene(io.BytesIO(data), file_type="glb", process=False)
     except Exception as error:
         raise InvalidRequest("mesh", f"this is no GLB file that can be read: {error}") from None
-    if len(scene.geometry) != 1:
+    nodes = list(scene.graph.nodes_geometry)
+    if len(nodes) != 1:
         raise InvalidRequest(
-            "mesh",
-            f"the GLB holds {len(scene.geometry)} meshes, but one is wanted: join them first",
+            "mesh", f"the GLB holds {len(nodes)} meshes, but one is wanted: join them first"
         )
-    (node,) = scene.graph.nodes_geometry
-    transform, name = scene.graph[node]
+    transform, name = scene.graph[nodes[0]]
     geometry = scene.geometry[name].copy()
+    if not isinstance(geometry, trimesh.Trimesh):
+        raise InvalidRequest("mesh", "the GLB holds points or lines, but triangles are wanted")
     geometry.apply_transform(transform)
-    visual = geometry.visual
-    if getattr(visual, "uv", None) is None or visual.material.baseColorTexture is None:
-        raise InvalidRequest("mesh", "the GLB has no UVs or no base colour texture")
+    geometry.metadata["name"] = name
     positions, index = np.unique(
         to_z_up(np.asarray(geometry.vertices)).astype(np.float32), axis=0, return_inverse=True
     )
-    material = visual.material
-    stream = io.BytesIO()
-    material.baseColorTexture.convert("RGB").save(stream, "PNG")
+    uv = getattr(geometry.visual, "uv", None)
+    normals = to_z_up(np.asarray(geometry.vertex_normals)).astype(np.float32)
+    mesh = Mesh(
+        positions,
+        index.reshape(-1)[geometry.faces].astype(np.int32),
+        None if uv is None else np.asarray(uv)[geometry.faces].astype(np.float32),
+        corner_normals=normals[geometry.faces],
+    )
     extras: dict[str, Any] = {}
     for (_, child), edge in scene.graph.transforms.edge_data.items():
-        if child == node:
+        if child == nodes[0]:
             extras = edge.get("metadata") or {}
-    return Asset(
-        name=str(name),
-        mesh=Mesh(
-            positions,
-            index.reshape(-1)[geometry.faces].astype(np.int32),
-            np.asarray(visual.uv)[geometry.faces].astype(np.float32),
-        ),
-        albedo_png=stream.getvalue(),
-        roughness=1.0 if material.roughnessFactor is None else float(material.roughnessFactor),
-        metallic=1.0 if material.metallicFactor is None else float(material.metallicFactor),
-        provenance=dict(extras.get("dreamsmith", {})),
-    )
+    return geometry, mesh, dict(extras.get("dreamsmith", {}))
 
 
 def _y_up(vectors: NDArray[Any]) -> NDArray[Any]:

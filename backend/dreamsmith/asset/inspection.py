@@ -175,22 +175,33 @@ def _texture_fit(
     if uv is None:
         return None
     corner_uv = np.asarray(uv, np.float64)[triangles]
-    tiled = bool((corner_uv < -_TOLERANCE).any() or (corner_uv > 1 + _TOLERANCE).any())
-    coverage = overlap = None
-    if not tiled:
-        counts = _covered(corner_uv, _CELLS)
-        used = int((counts > 0).sum())
-        coverage, overlap = used / counts.size, int((counts > 1).sum()) / max(1, used)
+    use = use_of_square(corner_uv)
     image = getattr(getattr(visual, "material", None), "baseColorTexture", None)
     stretch, density = _stretch(corners[~flat], corner_uv[~flat], areas[~flat])
     return TextureFit(
-        tiled=tiled,
-        coverage=coverage,
-        overlap=overlap,
+        tiled=use is None,
+        coverage=None if use is None else use[0],
+        overlap=None if use is None else use[1],
         stretch=stretch,
         texels=None if image is None else (image.width, image.height),
         texels_per_metre=None if image is None else density * math.sqrt(image.width * image.height),
     )
+
+
+def use_of_square(corner_uv: NDArray[np.floating]) -> tuple[float, float] | None:
+    """How UVs use the unit square; None where they leave it.
+
+    Args:
+        corner_uv: shape (F, 3, 2).
+
+    Returns:
+        the share of the square that is used, and the share of that which is used more than once.
+    """
+    if (corner_uv < -_TOLERANCE).any() or (corner_uv > 1 + _TOLERANCE).any():
+        return None
+    counts = _covered(np.asarray(corner_uv, np.float64), _CELLS)
+    used = int((counts > 0).sum())
+    return used / counts.size, int((counts > 1).sum()) / max(1, used)
 
 
 def _stretch(

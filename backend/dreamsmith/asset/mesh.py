@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,9 +130,18 @@ def normalise(mesh: Mesh, height_metres: float) -> tuple[Mesh, Similarity]:
     return placed(mesh, similarity), similarity
 
 
+def within_sphere(mesh: Mesh, radius: float) -> Similarity:
+    """What moves a mesh into the sphere of this radius: its bounding box's centre to the origin."""
+    used = mesh.positions[np.unique(mesh.triangles)].astype(np.float64)
+    middle = (used.min(axis=0) + used.max(axis=0)) / 2
+    scale = radius / float(np.linalg.norm(used - middle, axis=1).max())
+    x, y, z = (-scale * middle).tolist()
+    return Similarity(scale, (x, y, z))
+
+
 def placed(mesh: Mesh, similarity: Similarity) -> Mesh:
     """The mesh moved by a similarity."""
-    return Mesh(similarity.apply(mesh.positions), mesh.triangles, mesh.corner_uv, mesh.colors)
+    return dataclasses.replace(mesh, positions=similarity.apply(mesh.positions))
 
 
 def _face_components(mesh: Mesh) -> NDArray[np.int64]:

@@ -18,12 +18,15 @@ class Mesh:
         triangles: int32, shape (F, 3), counter-clockwise seen from outside, of a scene from within.
         corner_uv: float32, shape (F, 3, 2) in [0, 1], (0, 0) bottom left; None before unwrapping.
         colors: uint8, shape (V, 3), sRGB, for previews; None where a texture holds the colour.
+        corner_normals: float32, shape (F, 3, 3), of a mesh that somebody else made; None where
+            normals follow from the triangles.
     """
 
     positions: NDArray[np.float32]
     triangles: NDArray[np.int32]
     corner_uv: NDArray[np.float32] | None = None
     colors: NDArray[np.uint8] | None = None
+    corner_normals: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)

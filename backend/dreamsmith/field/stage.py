@@ -70,11 +70,6 @@ class FieldStage(DistillationStage):
             groups.append({"params": self.background.parameters(), "lr": rate})
         self.optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99), eps=1e-15)
 
-    @property
-    def progress(self) -> float:
-        """The share of the stage that is done."""
-        return self.step / self.total_steps
-
     def views(self) -> Views:
         """Coarse ones, and from some time on fine ones, where the settings say so."""
         settings, progress = self.job.settings, self.progress

@@ -43,7 +43,9 @@ class MeshStage(DistillationStage):
     def __init__(self, job: Job, guidance: Guidance, total_steps: int) -> None:
         super().__init__(job, guidance, total_steps)
         self.rasterizer = select_rasterizer(job.device)
-        self.field = RadianceField(FieldConfig(), torch.Generator(), device=job.device)
+        # Drawn where it is painted on from nothing; else an earlier stage's takes its place.
+        generator = torch.Generator() if job.start is None else job.generator
+        self.field = RadianceField(FieldConfig(), generator, device=job.device)
         self.modules = {"field": self.field}
 
     @abstractmethod

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import re
 
-from dreamsmith.asset.mesh import normalise
+from dreamsmith.asset.inspection import use_of_square
+from dreamsmith.asset.mesh import normalise, placed
 from dreamsmith.asset.model import Asset, Mesh
 from dreamsmith.asset.preview import animation_webp, png_bytes, turntable_png
 from dreamsmith.request import GenerationRequest
@@ -14,6 +15,9 @@ from dreamsmith.texture.atlas import unwrap
 from dreamsmith.texture.bake import bake
 from dreamsmith.texture.stage import TextureStage
 
+# Share of the texture that may be on the user's mesh more than once: rounding, on its seams.
+_OVERLAP = 0.005
+
 
 def finish_asset(
     stage: TextureStage,
@@ -21,10 +25,18 @@ def finish_asset(
     settings: Settings,
     provenance: dict[str, object],
 ) -> Asset:
-    """Unwrap, bake, stand on the floor, take pictures."""
-    unwrapped = unwrap(stage.final_mesh(), settings.texture_size)
-    pixels = bake(unwrapped, stage.colors_at, settings.texture_size)
-    mesh, _ = normalise(unwrapped, request.height_metres)
+    """Unwrap, bake, stand on the floor, take pictures.
+
+    The user's own mesh keeps its place and size, and its UVs where each texel is on it but once.
+    """
+    start, size = stage.job.start, settings.texture_size
+    if start is None or stage.placement is None:
+        unwrapped = unwrap(stage.final_mesh(), size)
+        pixels = bake(unwrapped, stage.colors_at, size)
+        mesh, _ = normalise(unwrapped, request.height_metres)
+    else:
+        mesh = start if _may_be_baked(start) else unwrap(start, size)
+        pixels = bake(placed(mesh, stage.placement), stage.colors_at, size)
     return Asset(
         name=asset_name(request.prompt),
         mesh=mesh,
@@ -33,6 +45,12 @@ def finish_asset(
         animation_webp=animation_webp(mesh, pixels, cull_backfaces=request.is_scene),
         provenance=provenance,
     )
+
+
+def _may_be_baked(mesh: Mesh) -> bool:
+    """Whether a mesh has UVs that do not leave the square or lie on each other."""
+    use = None if mesh.corner_uv is None else use_of_square(mesh.corner_uv)
+    return use is not None and use[0] > 0 and use[1] <= _OVERLAP
 
 
 def asset_name(prompt: str) -> str:

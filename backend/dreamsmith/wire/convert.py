@@ -55,6 +55,10 @@ def request_to_spec(request: GenerationRequest) -> api.GenerationSpec:
         raise InvalidRequest(
             "lora", "a server takes no LoRA files from clients: use `dreamsmith generate` for them"
         )
+    if request.start:
+        raise InvalidRequest(
+            "start", "a server takes no meshes from clients: use `dreamsmith generate` for them"
+        )
     spec = api.GenerationSpec(
         prompt=request.prompt, negative_prompt=request.negative_prompt, seed=request.seed
     )

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Painting a mesh that already exists: its shape is never touched."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+from asset.meshes import joined, mesh_of, moved, sphere, torus
+from trimesh.visual import TextureVisuals
+
+from dreamsmith.asset.glb import glb_bytes, read_glb, read_mesh
+from dreamsmith.asset.inspection import inspect_glb
+from dreamsmith.asset.model import Asset, Mesh
+from dreamsmith.asset.preview import albedo_pixels, png_bytes
+from dreamsmith.cli import run
+from dreamsmith.errors import Cancelled, InvalidRequest
+from dreamsmith.events import AssetReady, PreviewMesh
+from dreamsmith.generate import generate
+from dreamsmith.request import GenerationRequest
+from dreamsmith.texture.atlas import unwrap
+from dreamsmith.wire.convert import request_to_spec
+
+GREY = png_bytes(np.full((8, 8, 3), 128, np.uint8))
+
+
+def two_parts() -> Mesh:
+    """Away from the origin, not in one piece, with UVs of its own."""
+    whole = joined(moved(mesh_of(torus(), 12), 2.0, (3, 4, 5)), mesh_of(sphere(), 10))
+    return unwrap(whole, 128)
+
+
+def without_uv(path: Path, mesh: trimesh.Trimesh) -> Path:
+    scene = trimesh.Scene()
+    scene.add_geometry(mesh)
+    path.write_bytes(scene.export(file_type="glb"))
+    return path
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Path:
+    path = tmp_path / "start.glb"
+    path.write_bytes(glb_bytes(Asset("start", two_parts(), GREY)))
+    return path
+
+
+def asked(start: Path, **changes: object) -> GenerationRequest:
+    request = GenerationRequest("a red object", start=str(start), preset="draft", steps=2)
+    return dataclasses.replace(request, texture_size=128, **changes)  # type: ignore[arg-type]
+
+
+def painted(request: GenerationRequest, workspace: Path) -> Asset:
+    *events, last = generate(request, workspace=workspace)
+    assert not any(isinstance(event, PreviewMesh) for event in events)
+    assert isinstance(last, AssetReady)
+    return last.asset
+
+
+def test_vertices_triangles_and_uvs_stay_to_the_last_bit(start: Path, tmp_path: Path) -> None:
+    before = read_mesh(start)
+    asset = painted(asked(start), tmp_path)
+    (tmp_path / "painted.glb").write_bytes(glb_bytes(asset))
+    after = read_mesh(tmp_path / "painted.glb")
+    for name in ("positions", "triangles", "corner_uv", "corner_normals"):
+        np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
+    # It was painted indeed: not the grey that it came with.
+    pixels = albedo_pixels(read_glb(tmp_path / "painted.glb").albedo_png)
+    assert pixels.shape == (128, 128, 3) and pixels.std() > 0
+    assert asset.provenance["start"] == str(start)
+
+
+def test_an_open_mesh_without_uvs_gets_an_atlas_and_keeps_its_hard_edges(tmp_path: Path) -> None:
+    box = trimesh.creation.box((2, 1, 0.5))
+    box.update_faces(np.arange(10))
+    box.unmerge_vertices()
+    path = without_uv(tmp_path / "open.glb", box)
+    before = read_mesh(path)
+    assert before.corner_uv is None
+    asset = painted(asked(path), tmp_path)
+    np.testing.assert_array_equal(asset.mesh.positions, before.positions)
+    np.testing.assert_array_equal(asset.mesh.triangles, before.triangles)
+    (tmp_path / "painted.glb").write_bytes(glb_bytes(asset))
+    (found,) = inspect_glb(tmp_path / "painted.glb")
+    assert not found.closed and found.faces == 10
+    assert found.texture is not None and found.texture.overlap is not None
+    assert found.texture.overlap < 0.005
+    written = read_mesh(tmp_path / "painted.glb").corner_normals
+    assert written is not None and before.corner_normals is not None
+    np.testing.assert_allclose(np.abs(written).max(-1), 1, atol=1e-6)
+    np.testing.assert_array_equal(written, before.corner_normals)
+
+
+def test_uvs_that_lie_on_each_other_are_not_painted_on(tmp_path: Path) -> None:
+    box = trimesh.creation.box((1, 1, 1))
+    # Every triangle on the same half of the square.
+    box.unmerge_vertices()
+    uv = np.tile([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]], (12, 1))
+    box.visual = TextureVisuals(uv=uv)
+    path = without_uv(tmp_path / "folded.glb", box)
+    assert read_mesh(path).corner_uv is not None
+    (tmp_path / "painted.glb").write_bytes(glb_bytes(painted(asked(path), tmp_path)))
+    (found,) = inspect_glb(tmp_path / "painted.glb")
+    assert found.texture is not None and found.texture.overlap == pytest.approx(0, abs=0.005)
+
+
+def test_painting_goes_on_from_its_checkpoint_bit_for_bit(start: Path, tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "stopped").mkdir()
+    request = asked(start)
+    whole = painted(request, tmp_path / "whole")
+    asks: list[None] = []
+
+    def stop() -> bool:
+        asks.append(None)
+        return len(asks) > 1
+
+    with pytest.raises(Cancelled):
+        list(generate(request, workspace=tmp_path / "stopped", stop=stop))
+    assert painted(request, tmp_path / "stopped").albedo_png == whole.albedo_png
+
+
+def test_another_mesh_under_the_same_name_is_another_request(start: Path) -> None:
+    before = asked(start).fingerprint()
+    start.write_bytes(glb_bytes(Asset("other", unwrap(mesh_of(sphere(), 8), 64), GREY)))
+    assert asked(start).fingerprint() != before
+
+
+def broken(folder: Path, kind: str) -> Path:
+    path = folder / f"{kind}.glb"
+    box = trimesh.creation.box((1, 1, 1))
+    if kind == "text":
+        path.write_text("no mesh")
+    elif kind == "two":
+        scene = trimesh.Scene([box, box.copy()])
+        path.write_bytes(scene.export(file_type="glb"))
+    elif kind == "nan":
+        box.vertices = np.where(box.vertices > 0, np.nan, box.vertices)
+        without_uv(path, box)
+    elif kind == "flat":
+        box.vertices *= (1, 0, 0)
+        without_uv(path, box)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("missing", "cannot read"),
+        ("text", "no GLB file"),
+        ("two", "join them first"),
+        ("nan", "not finite"),
+        ("flat", "no triangle with an area"),
+    ],
+)
+def test_a_mesh_that_cannot_be_painted_is_refused_before_any_work(
+    tmp_path: Path, kind: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = broken(tmp_path, kind)
+    with pytest.raises(InvalidRequest, match=said):
+        generate(asked(path), workspace=tmp_path)
+    output = tmp_path / "out.glb"
+    assert run(["generate", "a red object", "--start", str(path), "-o", str(output)]) == 2
+    assert said in capsys.readouterr().err
+    assert not output.exists() and not (tmp_path / ".out.dreamsmith").exists()
+
+
+def test_what_makes_no_sense_for_a_mesh_that_is_there_is_refused(start: Path) -> None:
+    with pytest.raises(InvalidRequest, match="keeps its triangles"):
+        asked(start, face_budget=1000).validated()
+    with pytest.raises(InvalidRequest, match="takes no meshes"):
+        request_to_spec(asked(start))
