@@ -69,7 +69,7 @@ class DREAMSMITH_PT_cameras(_Sidebar, bpy.types.Panel):
 
 
 class DREAMSMITH_PT_advanced(_Sidebar, bpy.types.Panel):
-    """Server and steps."""
+    """Server, its model, and steps."""
 
     bl_idname = "DREAMSMITH_PT_advanced"
     bl_parent_id = "DREAMSMITH_PT_main"
@@ -82,6 +82,7 @@ class DREAMSMITH_PT_advanced(_Sidebar, bpy.types.Panel):
         column.use_property_split = True
         column.use_property_decorate = False
         column.prop(preferences.get(context), "server", text="Address")
+        column.prop(context.scene.dreamsmith, "prior")
         column.prop(context.scene.dreamsmith, "steps")
 
 

@@ -18,6 +18,7 @@ FIELDS = (
     "variations",
     "height",
     "steps",
+    "prior",
     *request.RANGES,
 )
 
@@ -82,6 +83,13 @@ def fields(**common: Any) -> dict[str, Any]:
             default=0,
             min=0,
             max=100_000,
+            **common,
+        ),
+        "prior": p.StringProperty(
+            name="Prior",
+            description="Diffusion model, as the server knows it: bundled, a model id such as "
+            "DeepFloyd/IF-I-M-v1.0, or one of the server's own",
+            default="bundled",
             **common,
         ),
         "azimuth": p.FloatVectorProperty(

@@ -26,7 +26,7 @@ RANGE_FIELDS = {
     "distance": "distance",
     "fov": "fov_degrees",
 }
-_PLAIN = ("prompt", "negative_prompt", "method", "preset", "seed", "variations", "steps")
+_PLAIN = ("prompt", "negative_prompt", "method", "preset", "seed", "variations", "steps", "prior")
 
 
 class BadRequest(Exception):
@@ -75,6 +75,7 @@ def provenance(
             "method",
             "preset",
             "seed",
+            "prior",
             *RANGE_FIELDS.values(),
         )
     }

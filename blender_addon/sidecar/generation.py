@@ -94,6 +94,7 @@ class Generation:
             negative_prompt=request["negative_prompt"],
             method=request["method"],
             preset=request["preset"],
+            prior=request["prior"],
             seed=request["seed"],
             variations=request["variations"],
             height_metres=request["height_metres"],

@@ -82,7 +82,7 @@ def test_the_panel_asks_for_everything(pump: ModuleType) -> None:
     assert main.texts("operator") == ["dreamsmith.generate"]
     cameras = draw("DREAMSMITH_PT_cameras")
     assert set(cameras.texts("prop")) == {"azimuth", "elevation", "distance", "fov"}
-    assert draw("DREAMSMITH_PT_advanced").texts("prop") == ["server", "steps"]
+    assert draw("DREAMSMITH_PT_advanced").texts("prop") == ["server", "prior", "steps"]
 
 
 def test_while_it_runs_the_panel_shows_progress_and_cancel(pump: ModuleType) -> None:

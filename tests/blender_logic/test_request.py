@@ -16,6 +16,7 @@ VALUES: dict[str, Any] = {
     "seed": 3,
     "variations": 1,
     "steps": 0,
+    "prior": "bundled",
     "height": 0.1,
     "azimuth": (-180.0, 180.0),
     "elevation": (-10.0, 60.0),

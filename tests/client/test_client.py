@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from dreamsmith.errors import (
     ServerUnreachable,
 )
 from dreamsmith.events import PreviewImage, PreviewMesh, Progress
+from dreamsmith.priors.locate import BUNDLED_FOLDER
 from dreamsmith.request import METHODS
 from dreamsmith.wire.arrays import unpack_mesh
 from dreamsmith.wire.job import Artifact, Job, State
@@ -168,8 +170,16 @@ def test_a_wrong_request_is_refused_with_its_field(finished: Finished) -> None:
     with pytest.raises(InvalidRequest, match="'zebra'") as refused:
         finished.client.create(replace(small_request(), prompt="a zebra"))
     assert refused.value.field == "prompt"
-    with pytest.raises(PriorNotFound, match="no prior is named"):
+    with pytest.raises(PriorNotFound, match="knows no prior 'nothing'"):
         finished.client.create(replace(small_request(), prior="nothing"))
+
+
+def test_a_server_opens_no_path_that_a_client_gives(finished: Finished, tmp_path: Path) -> None:
+    # A model that could be loaded: the bundled one under another path.
+    shutil.copytree(BUNDLED_FOLDER, tmp_path / "model")
+    for name in (str(tmp_path / "model"), f"{tmp_path}/x/../model", "../model", "x" * 1000):
+        with pytest.raises(PriorNotFound, match="opens no paths that a client gives"):
+            finished.client.create(replace(small_request(), prior=name))
 
 
 def test_capabilities_name_what_there_is(finished: Finished) -> None:

@@ -13,6 +13,8 @@ import pytest
 from dreamsmith import cli
 from dreamsmith.priors.cache import FAMILY_NAMES, cached_models
 from dreamsmith.priors.load import FAMILIES
+from dreamsmith.priors.locate import SHELF_VARIABLE
+from dreamsmith.service.capabilities import installed_priors, usable_priors
 from dreamsmith.service.servicers import _priors
 
 FIRST, SECOND = "1" * 40, "2" * 40
@@ -126,6 +128,21 @@ def test_priors_lists_them_and_a_server_offers_what_can_be_used(
     assert "cannot be used: it is distilled to a few steps" in printed
     assert f"Stable Diffusion 1 or 2, 0.00 GB, revision {FIRST[:12]}\n  knows any text" in printed
     assert [prior.name for prior in _priors()] == ["bundled", "someone/small"]
+
+
+def test_models_of_the_shelf_are_offered_too(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "shelf"
+    (folder / "sd-turbo" / "unet").mkdir(parents=True)
+    index = {"_class_name": "StableDiffusionPipeline"}
+    (folder / "sd-turbo" / "model_index.json").write_text(json.dumps(index))
+    (folder / "paint.safetensors").write_bytes(b"12345")
+    monkeypatch.setenv(SHELF_VARIABLE, str(folder))
+    _, paint, turbo = installed_priors()
+    assert (paint.name, paint.size_bytes, paint.refusal) == ("paint", 5, "")
+    assert turbo.family == "Stable Diffusion 1 or 2" and "few steps" in turbo.refusal
+    assert [prior.name for prior in usable_priors()] == ["bundled", "paint"]
 
 
 def test_looking_does_not_load_torch() -> None:

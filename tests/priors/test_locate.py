@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dreamsmith.errors import PriorNotFound
-from dreamsmith.priors.locate import BUNDLED_FOLDER, MIRRORS, locate
+from dreamsmith.priors.locate import (
+    BUNDLED_FOLDER,
+    MIRRORS,
+    SHELF_VARIABLE,
+    locate,
+    locate_named,
+    shelf,
+)
 
 HASH = "ab" * 32
 
@@ -67,6 +74,48 @@ def test_a_model_that_was_taken_down_is_looked_for_elsewhere_too(gone: str) -> N
 def test_anything_else_is_refused_with_what_would_do(name: str) -> None:
     with pytest.raises(PriorNotFound, match=r"give 'bundled'|no revision"):
         locate(name)
+
+
+@pytest.fixture
+def shelf_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "shelf"
+    (folder / "clay" / "unet").mkdir(parents=True)
+    (folder / "clay" / "model_index.json").write_text("{}")
+    (folder / "paint.safetensors").touch()
+    (folder / "notes.txt").touch()
+    monkeypatch.setenv(SHELF_VARIABLE, str(folder))
+    return folder
+
+
+def test_models_of_the_shelf_go_by_their_names(shelf_folder: Path) -> None:
+    assert list(shelf()) == ["clay", "paint"]
+    for find in (locate, locate_named):
+        assert find("clay").folder == shelf_folder / "clay"
+        assert find("paint").file == shelf_folder / "paint.safetensors"
+        assert find(f"clay@sha256:{HASH}").sha256 == HASH
+        with pytest.raises(PriorNotFound, match="or one of clay, paint"):
+            find("stone")
+        with pytest.raises(PriorNotFound, match="has no revision"):
+            find("clay@main")
+
+
+def test_by_name_no_path_is_looked_at(
+    shelf_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in (str(shelf_folder / "clay"), "shelf/../shelf/clay", "./shelf", "../shelf/clay"):
+        with pytest.raises(PriorNotFound, match="opens no paths"):
+            locate_named(path)
+    # It looks like a model id, and lies here: the one is meant, not the other.
+    assert locate("shelf/clay").folder is not None
+    assert locate_named("shelf/clay").hub_ids == ("shelf/clay",)
+
+
+def test_without_a_shelf_there_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv(SHELF_VARIABLE, raising=False)
+    assert shelf() == {}
+    monkeypatch.setenv(SHELF_VARIABLE, str(tmp_path / "nowhere"))
+    assert shelf() == {}
 
 
 @given(st.text(max_size=60))

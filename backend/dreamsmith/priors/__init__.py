@@ -7,10 +7,10 @@ server can refuse a request at once. `load_prior` loads the model.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING
 
-from dreamsmith.priors.locate import locate
+from dreamsmith.priors.locate import Place, locate
 from dreamsmith.priors.lora import Lora
 from dreamsmith.priors.words import check_words
 from dreamsmith.request import GenerationRequest
@@ -24,8 +24,12 @@ if TYPE_CHECKING:
 __all__ = ["check_prompt", "downloads", "load_prior"]
 
 
-def check_prompt(request: GenerationRequest) -> None:
+def check_prompt(request: GenerationRequest, find: Callable[[str], Place] = locate) -> None:
     """Check what can be known about prior and prompt without loading the model.
+
+    Args:
+        request: with a prior and a prompt.
+        find: `locate`, or `locate_named` where the request comes from somebody else.
 
     Raises:
         PriorNotFound: nothing lies under the prior's name.
@@ -33,7 +37,7 @@ def check_prompt(request: GenerationRequest) -> None:
     """
     for text in request.loras:
         Lora.parse(text)
-    folder = locate(request.prior).folder
+    folder = find(request.prior).folder
     if folder is not None:
         check_words(folder, "prompt", request.prompt)
         check_words(folder, "negative prompt", request.negative_prompt)

@@ -63,7 +63,7 @@ def cached_models() -> list[CachedModel]:
             name = repository.repo_id
             if "main" not in revision.refs:
                 name += f"@{min(revision.refs, default=revision.commit_hash)}"
-            index = _read(folder / _INDEX)
+            index = read_index(folder)
             kind = str(index.get("_class_name", "unknown"))
             found.append(
                 CachedModel(
@@ -72,22 +72,23 @@ def cached_models() -> list[CachedModel]:
                     revision.commit_hash,
                     revision.size_on_disk,
                     FAMILY_NAMES.get(kind, kind),
-                    _refusal(repository.repo_id, folder, index),
+                    refusal_of(repository.repo_id, folder, index),
                 )
             )
     return sorted(found, key=lambda model: model.name)
 
 
-def _read(file: Path) -> dict[str, Any]:
-    """A ``model_index.json``; empty where it is none."""
+def read_index(folder: Path) -> dict[str, Any]:
+    """The ``model_index.json`` of a folder; empty where it is none."""
     try:
-        index = json.loads(file.read_text(encoding="utf-8"))
+        index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return index if isinstance(index, dict) else {}
 
 
-def _refusal(name: str, folder: Path, index: dict[str, Any]) -> str:
+def refusal_of(name: str, folder: Path, index: dict[str, Any]) -> str:
+    """Why a pipeline that lies in a folder cannot be distilled; empty where it can."""
     if not index:
         return "its model_index.json cannot be read"
     kind = index.get("_class_name")

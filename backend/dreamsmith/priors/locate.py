@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,10 @@ from typing import Final
 from dreamsmith.errors import PriorNotFound
 
 BUNDLED = "bundled"
+# Of the environment: a folder whose models go by their names.
+SHELF_VARIABLE: Final = "DREAMSMITH_PRIORS"
+_INDEX: Final = "model_index.json"
+_FILE: Final = ".safetensors"
 BUNDLED_FOLDER = Path(__file__).parent / "bundled" / "weights"
 # Owner and name of a model on the Hub, as the Hub itself restricts them.
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
@@ -57,63 +63,133 @@ def locate(name: str) -> Place:
     """Where the prior ``name`` is to be found; whether the Hub has it only loading can tell.
 
     Args:
-        name: ``bundled``, a folder, a safetensors file or a model id of the Hub; then, if wanted,
-            ``@`` and either ``sha256:`` with the hash of the network's weights or, for a model id,
-            a revision.
+        name: ``bundled``, a folder, a safetensors file, a model of the `shelf` or a model id of the
+            Hub; then, if wanted, ``@`` and either ``sha256:`` with the hash of the network's
+            weights or, for a model id, a revision.
 
     Raises:
         PriorNotFound: the name is nothing of the kind.
     """
     if name == BUNDLED:
-        if not (BUNDLED_FOLDER / "model_index.json").is_file():
-            raise PriorNotFound(
-                "the bundled prior is missing from this installation: install the package again, "
-                "or make the prior with python -m dreamsmith.priors.bundled.train"
-            )
-        return Place(folder=BUNDLED_FOLDER)
-    base, at, pin = name.rpartition("@")
-    if not base or Path(name).exists():
-        base, at, pin = name, "", ""
-    found = _SHA256.fullmatch(pin)
-    sha256 = found[1] if found else None
+        return _bundled()
+    # What follows the last @ is no pin where a file is called so.
+    base, pin = (name, None) if Path(name).exists() else _split(name)
     path = Path(base)
-    if base and (path / "model_index.json").is_file():
-        _refuse_revision(base, pin, sha256)
-        return Place(folder=path, sha256=sha256)
     if base and path.is_dir():
-        raise PriorNotFound(
-            f"the folder {base!r} holds no model_index.json: give the top folder of a model in "
-            "diffusers layout"
-        )
-    if path.suffix == ".safetensors" and path.is_file():
-        _refuse_revision(base, pin, sha256)
-        return Place(file=path, sha256=sha256)
-    if path.is_file():
-        raise PriorNotFound(
-            f"the file {base!r} is no safetensors file: other formats can run code when they are "
-            "read and are not opened; convert it first"
-        )
-    if _HUB_ID.fullmatch(base) and not _looks_like_path(base):
-        if at and sha256 is None and not _REVISION.fullmatch(pin):
+        if not (path / _INDEX).is_file():
             raise PriorNotFound(
-                f"{pin!r} is no revision of a model: give a branch, a tag, a commit, or sha256: "
-                "and 64 hexadecimal digits"
+                f"the folder {base!r} holds no model_index.json: give the top folder of a model in "
+                "diffusers layout"
             )
-        ids = (base, *MIRRORS.get(base, ()))
-        return Place(hub_ids=ids, revision=None if sha256 else pin or None, sha256=sha256)
-    raise PriorNotFound(
-        f"no prior is named {base!r}: give {BUNDLED!r}, a folder in diffusers layout, a "
-        "safetensors file, or a model id such as DeepFloyd/IF-I-M-v1.0"
-    )
+        return Place(folder=path, sha256=_hash(base, pin))
+    if path.is_file():
+        if path.suffix != _FILE:
+            raise PriorNotFound(
+                f"the file {base!r} is no safetensors file: other formats can run code when they "
+                "are read and are not opened; convert it first"
+            )
+        return Place(file=path, sha256=_hash(base, pin))
+    place = _on_shelf(base, pin)
+    if place is None and not _looks_like_path(base):
+        place = _on_hub(base, pin)
+    if place is None:
+        raise PriorNotFound(
+            f"no prior is named {base!r}: give {BUNDLED!r}, a folder in diffusers layout, a "
+            f"safetensors file, or a model id such as DeepFloyd/IF-I-M-v1.0{_shelf_hint()}"
+        )
+    return place
 
 
-def _looks_like_path(name: str) -> bool:
-    return name.endswith((".safetensors", ".ckpt", ".pt", ".bin")) or Path(name).parent.is_dir()
+def locate_named(name: str) -> Place:
+    """The same by name alone: a server opens no path that a client gives.
+
+    Raises:
+        PriorNotFound: the name is neither ``bundled``, nor of a model of the `shelf`, nor a model
+            id of the Hub.
+    """
+    if name == BUNDLED:
+        return _bundled()
+    base, pin = _split(name)
+    place = _on_shelf(base, pin) or _on_hub(base, pin)
+    if place is None:
+        raise PriorNotFound(
+            f"this server knows no prior {name!r}: give {BUNDLED!r} or a model id such as "
+            f"DeepFloyd/IF-I-M-v1.0{_shelf_hint()}. It opens no paths that a client gives; whoever "
+            f"runs it can offer the models of a folder with {SHELF_VARIABLE}"
+        )
+    return place
 
 
-def _refuse_revision(base: str, pin: str, sha256: str | None) -> None:
-    if pin and sha256 is None:
+def shelf() -> dict[str, Place]:
+    """The models of the folder that `SHELF_VARIABLE` names, by their own names, sorted.
+
+    Folders in diffusers layout, and safetensors files without their ending.
+    """
+    folder = os.environ.get(SHELF_VARIABLE)
+    if not folder or not Path(folder).is_dir():
+        return {}
+    found: dict[str, Place] = {}
+    for path in sorted(Path(folder).iterdir()):
+        if (path / _INDEX).is_file():
+            found[path.name] = Place(folder=path)
+        elif path.suffix == _FILE and path.is_file():
+            found.setdefault(path.stem, Place(file=path))
+    return found
+
+
+def _bundled() -> Place:
+    if not (BUNDLED_FOLDER / _INDEX).is_file():
+        raise PriorNotFound(
+            "the bundled prior is missing from this installation: install the package again, "
+            "or make the prior with python -m dreamsmith.priors.bundled.train"
+        )
+    return Place(folder=BUNDLED_FOLDER)
+
+
+def _split(name: str) -> tuple[str, str | None]:
+    """The name, and what follows its last ``@``; None where it has none."""
+    base, at, pin = name.rpartition("@")
+    return (base, pin) if base and at else (name, None)
+
+
+def _hash(base: str, pin: str | None) -> str | None:
+    """What the pin of a model on this machine asks its weights to hash to."""
+    if pin is None:
+        return None
+    found = _SHA256.fullmatch(pin)
+    if found is None:
         raise PriorNotFound(
             f"{base!r} lies on this machine and has no revision {pin!r}: only sha256: and 64 "
             "hexadecimal digits can follow its @"
         )
+    return found[1]
+
+
+def _on_shelf(base: str, pin: str | None) -> Place | None:
+    place = shelf().get(base)
+    return None if place is None else dataclasses.replace(place, sha256=_hash(base, pin))
+
+
+def _on_hub(base: str, pin: str | None) -> Place | None:
+    if not _HUB_ID.fullmatch(base):
+        return None
+    found = None if pin is None else _SHA256.fullmatch(pin)
+    if pin is not None and found is None and not _REVISION.fullmatch(pin):
+        raise PriorNotFound(
+            f"{pin!r} is no revision of a model: give a branch, a tag, a commit, or sha256: "
+            "and 64 hexadecimal digits"
+        )
+    return Place(
+        hub_ids=(base, *MIRRORS.get(base, ())),
+        revision=None if found else pin,
+        sha256=found[1] if found else None,
+    )
+
+
+def _shelf_hint() -> str:
+    names = ", ".join(shelf())
+    return f", or one of {names}" if names else ""
+
+
+def _looks_like_path(name: str) -> bool:
+    return name.endswith((".safetensors", ".ckpt", ".pt", ".bin")) or Path(name).parent.is_dir()

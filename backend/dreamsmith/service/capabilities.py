@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dreamsmith.priors.cache import cached_models
-from dreamsmith.priors.locate import BUNDLED, BUNDLED_FOLDER
+from dreamsmith.priors.cache import FAMILY_NAMES, cached_models, read_index, refusal_of
+from dreamsmith.priors.locate import BUNDLED, BUNDLED_FOLDER, shelf
 from dreamsmith.priors.words import known_words
 
 
@@ -17,7 +17,7 @@ class InstalledPrior:
 
     Attributes:
         name: as in `GenerationRequest.prior`.
-        folder: where it lies.
+        folder: where it lies; the file, where it is a single one.
         words: the only ones it knows, sorted; empty where any text will do.
         family: for a person.
         revision: commit on the Hub; empty for our own.
@@ -35,13 +35,22 @@ class InstalledPrior:
 
 
 def installed_priors() -> list[InstalledPrior]:
-    """Our own, then what lies in the Hub's local cache; any folder or model id can be named too."""
+    """Our own, then those of the `shelf`, then what lies in the Hub's local cache."""
     found = []
     if (BUNDLED_FOLDER / "model_index.json").is_file():
-        words = known_words(BUNDLED_FOLDER) or frozenset()
-        plain = sorted(word for word in words if word.isalpha())
-        size = sum(file.stat().st_size for file in BUNDLED_FOLDER.rglob("*") if file.is_file())
-        found.append(InstalledPrior(BUNDLED, BUNDLED_FOLDER, tuple(plain), "our own", "", size, ""))
+        size = _size(BUNDLED_FOLDER)
+        words = _words(BUNDLED_FOLDER)
+        found.append(InstalledPrior(BUNDLED, BUNDLED_FOLDER, words, "our own", "", size, ""))
+    for name, place in shelf().items():
+        if place.folder is not None:
+            index = read_index(place.folder)
+            kind = str(index.get("_class_name", "unknown"))
+            family, refusal = FAMILY_NAMES.get(kind, kind), refusal_of(name, place.folder, index)
+            words, size = _words(place.folder), _size(place.folder)
+            found.append(InstalledPrior(name, place.folder, words, family, "", size, refusal))
+        elif place.file is not None:
+            size = place.file.stat().st_size
+            found.append(InstalledPrior(name, place.file, (), "a single file", "", size, ""))
     for model in cached_models():
         found.append(
             InstalledPrior(
@@ -55,6 +64,15 @@ def installed_priors() -> list[InstalledPrior]:
             )
         )
     return found
+
+
+def _words(folder: Path) -> tuple[str, ...]:
+    """The only words that a model knows, sorted; empty where any text will do."""
+    return tuple(sorted(word for word in known_words(folder) or () if word.isalpha()))
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def usable_priors() -> list[InstalledPrior]:

@@ -94,9 +94,10 @@ def _streams(
 
 def _check_request(request: GenerationRequest) -> GenerationRequest:
     from dreamsmith.priors import check_prompt
+    from dreamsmith.priors.locate import locate_named
 
     request = request.validated()
-    check_prompt(request)
+    check_prompt(request, locate_named)
     return request
 
 

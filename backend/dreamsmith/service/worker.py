@@ -109,9 +109,12 @@ def _attempt(spec: api.GenerationSpec, arguments: argparse.Namespace, pipe: Pipe
     from dreamsmith.wire import convert
 
     request = convert.spec_to_request(spec)
+    workspace, artifacts = arguments.workspace.resolve(), arguments.artifacts.resolve()
+    # Where no model lies: the name that a client gave is no path here.
+    os.chdir(workspace)
     events = generate(
         request,
-        workspace=arguments.workspace,
+        workspace=workspace,
         stop=pipe.stop.is_set,
         vram_gib=arguments.vram_gib,
     )
@@ -131,7 +134,7 @@ def _attempt(spec: api.GenerationSpec, arguments: argparse.Namespace, pipe: Pipe
             case PreviewMesh():
                 pipe.send(Kind.PREVIEW_MESH, convert.mesh_to_message(event))
             case AssetReady(asset, variation):
-                for artifact in write_artifacts(asset, arguments.artifacts, variation):
+                for artifact in write_artifacts(asset, artifacts, variation):
                     pipe.send(Kind.ARTIFACT, convert.artifact_to_message("", artifact))
 
 
