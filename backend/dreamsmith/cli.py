@@ -67,7 +67,7 @@ RecipeName = Annotated[
     str,
     typer.Option(
         "--recipe",
-        help=f"A paper's settings: {', '.join(RECIPES)}; `dreamsmith recipe show` lists them.",
+        help=f"A paper's settings: {', '.join(RECIPES)}; `dreamsmith recipe list` names the papers.",
     ),
 ]
 Prior = Annotated[

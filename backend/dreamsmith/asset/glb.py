@@ -114,7 +114,7 @@ def read_glb(source: Path | bytes) -> Asset:
         InvalidRequest: the file is not such a GLB.
     """
     geometry, mesh, provenance = _read(source)
-    material = getattr(geometry.visual, "material", None)
+    material: Any = getattr(geometry.visual, "material", None)
     if mesh.corner_uv is None or getattr(material, "baseColorTexture", None) is None:
         raise InvalidRequest("mesh", "the GLB has no UVs or no base colour texture")
     stream = io.BytesIO()

@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
@@ -163,7 +163,7 @@ class _Varied:
 
     label: str = ""
     settings: tuple[str, ...] = ()
-    numbers: dict[str, int] = field(default_factory=dict)
+    numbers: dict[str, Any] = field(default_factory=dict)
 
 
 def _varied(vary: str | None) -> list[_Varied]:
