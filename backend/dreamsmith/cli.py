@@ -67,7 +67,7 @@ RecipeName = Annotated[
     str,
     typer.Option(
         "--recipe",
-        help=f"A paper's settings: {', '.join(RECIPES)}; `dreamsmith recipe list` names the papers.",
+        help=f"A paper's settings: {', '.join(RECIPES)}; `dreamsmith recipe list` names them.",
     ),
 ]
 Prior = Annotated[
