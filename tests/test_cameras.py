@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from dreamsmith.cameras import (
+    EXACT_VIEW_PHRASES,
     Cameras,
+    exact_view_phrases,
     sample_cameras,
     sample_light_directions,
     view_phrase,
@@ -86,6 +88,37 @@ def test_the_same_seed_draws_the_same_cameras() -> None:
 )
 def test_views_are_named_as_in_dreamfusion(azimuth: float, elevation: float, phrase: str) -> None:
     assert view_phrase(azimuth, elevation) == phrase
+
+
+@pytest.mark.parametrize(
+    ("azimuth", "elevation", "distance", "fov", "phrase"),
+    [
+        (0, 20, 2.7, 45, "front view"),
+        (45, 20, 2.7, 45, "front left view"),
+        (90, 5, 2.7, 45, "low left side view"),
+        (-90, -15, 2.7, 45, "low right side view"),
+        (270, 40, 2.7, 45, "high right side view"),
+        (179, 20, 2.7, 45, "back view"),
+        (-179, 20, 2.7, 45, "back view"),
+        (-135, 65, 2.2, 38, "near overhead back right view"),
+        (0, 20, 3.2, 45, "far front view"),
+        (0, 20, 2.7, 54, "far front view"),
+    ],
+)
+def test_views_can_be_named_exactly(
+    azimuth: float, elevation: float, distance: float, fov: float, phrase: str
+) -> None:
+    seen = (torch.tensor([float(value)]) for value in (azimuth, elevation, distance, fov))
+    assert exact_view_phrases(Cameras.from_degrees(*seen)) == [phrase]
+
+
+def test_exact_views_are_all_listed_and_all_occur() -> None:
+    ranges = CameraRanges(
+        Interval(-180, 180), Interval(-20, 80), Interval(2.2, 3.2), Interval(38, 52)
+    )
+    cameras = sample_cameras(ranges, 20_000, torch.Generator().manual_seed(0))
+    assert set(exact_view_phrases(cameras)) == set(EXACT_VIEW_PHRASES)
+    assert len(EXACT_VIEW_PHRASES) == 3 * 4 * 8
 
 
 def test_lights_are_unit_vectors_mostly_on_the_camera_side() -> None:

@@ -13,7 +13,7 @@ from dreamsmith.priors.prior import Text
 from dreamsmith.prompts import AvoidedViews, Prompts
 from dreamsmith.request import GenerationRequest
 
-WORDS = ("front", "side", "back", "overhead", "ugly")
+WORDS = ("front", "side", "back", "overhead", "ugly", "left", "right", "high")
 
 
 def encode(prompts: Sequence[str]) -> Text:
@@ -22,7 +22,8 @@ def encode(prompts: Sequence[str]) -> Text:
     return Text(torch.tensor(rows)[:, None], torch.tensor(rows))
 
 
-PRIOR: Any = SimpleNamespace(encode_text=encode)
+PRIOR: Any = SimpleNamespace(encode_text=encode, exact_views=False)
+EXACT: Any = SimpleNamespace(encode_text=encode, exact_views=True)
 
 
 def prompts(negative: str = "") -> Prompts:
@@ -50,6 +51,18 @@ def test_each_camera_gets_the_text_of_its_side() -> None:
     text = prompts().seen_from(seen(0, 90, 180, -100))
     assert words(text) == [{"front": 1}, {"side": 1}, {"back": 1}, {"side": 1}]
     assert words(prompts().seen_from(seen(0, elevation=70))) == [{"overhead": 1}]
+
+
+def test_a_prior_that_knows_the_words_is_told_the_view_exactly() -> None:
+    made = Prompts(GenerationRequest("a mug"), EXACT)
+    assert words(made.seen_from(seen(0, 90, -45, elevation=40))) == [
+        {"front": 1, "high": 1},
+        {"side": 1, "left": 1, "high": 1},
+        {"front": 1, "right": 1, "high": 1},
+    ]
+    assert words(made.plain(1)) == [{}]
+    # Perp-Neg speaks of the four plain views, whatever the prior knows.
+    assert words(made.avoiding_other_views(seen(0)).wanted) == [{"front": 1}]
 
 
 def test_a_scene_is_called_the_same_from_everywhere() -> None:

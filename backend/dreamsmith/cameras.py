@@ -14,6 +14,21 @@ from dreamsmith.request import CameraRanges, Interval
 NEAR = 0.1
 FAR = 20.0
 VIEW_PHRASES = ("front view", "side view", "back view", "overhead view")
+# Left and right are the object's own.
+_SECTORS = (
+    "front",
+    "front left",
+    "left side",
+    "back left",
+    "back",
+    "back right",
+    "right side",
+    "front right",
+)
+# By the lowest elevation in degrees; by the least distance times the tangent of half the fov, of
+# which the radius of what is seen is the reciprocal.
+_HEIGHTS = ((-90.0, "low"), (10.0, ""), (35.0, "high"), (60.0, "overhead"))
+_SIZES = ((0.0, "near"), (1.0, ""), (1.25, "far"))
 
 
 @dataclass(frozen=True)
@@ -178,6 +193,40 @@ def view_phrases(cameras: Cameras) -> list[str]:
     azimuths = torch.rad2deg(cameras.azimuth).tolist()
     elevations = torch.rad2deg(cameras.elevation).tolist()
     return [view_phrase(*angles) for angles in zip(azimuths, elevations, strict=True)]
+
+
+def exact_view_phrases(cameras: Cameras) -> list[str]:
+    """What each camera sees of an object, more exactly: ``near high front left view``, length B.
+
+    For priors that were trained on such words (`Prior.exact_views`). With the four of `view_phrase`
+    alone a prior cannot know which side is meant, nor how large the object is, and its opinion is
+    the mean over all of them: too large, too round.
+    """
+    azimuths = torch.rad2deg(cameras.azimuth)
+    elevations = torch.rad2deg(cameras.elevation).tolist()
+    sizes = (cameras.distance * torch.tan(cameras.fov / 2)).tolist()
+    sectors = torch.round(azimuths / 45).long().remainder(len(_SECTORS)).tolist()
+    return [
+        _exact_view_phrase(_band(_SIZES, size), _band(_HEIGHTS, elevation), _SECTORS[sector])
+        for size, elevation, sector in zip(sizes, elevations, sectors, strict=True)
+    ]
+
+
+def _exact_view_phrase(size: str, height: str, sector: str) -> str:
+    return " ".join(word for word in (size, height, sector, "view") if word)
+
+
+EXACT_VIEW_PHRASES = tuple(
+    _exact_view_phrase(size, height, sector)
+    for _, size in _SIZES
+    for _, height in _HEIGHTS
+    for sector in _SECTORS
+)
+
+
+def _band(bands: tuple[tuple[float, str], ...], value: float) -> str:
+    """The name of the last band that begins at or below a value; the first where none does."""
+    return next((name for begin, name in reversed(bands) if value >= begin), bands[0][1])
 
 
 def sample_light_directions(cameras: Cameras, generator: torch.Generator) -> Tensor:

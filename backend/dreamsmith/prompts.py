@@ -9,7 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dreamsmith.cameras import VIEW_PHRASES, Cameras, view_phrases
+from dreamsmith.cameras import (
+    EXACT_VIEW_PHRASES,
+    VIEW_PHRASES,
+    Cameras,
+    exact_view_phrases,
+    view_phrases,
+)
 from dreamsmith.priors.prior import Prior, Text
 from dreamsmith.request import GenerationRequest
 
@@ -39,18 +45,24 @@ class Prompts:
 
     def __init__(self, request: GenerationRequest, prior: Prior) -> None:
         """Embed all of them; the prior's text encoder is not needed afterwards."""
+        phrases = list(VIEW_PHRASES)
+        self._seen_phrases = view_phrases
+        if prior.exact_views:
+            phrases += EXACT_VIEW_PHRASES
+            self._seen_phrases = exact_view_phrases
         views = [
             request.prompt if request.is_scene else f"{request.prompt}, {phrase}"
-            for phrase in VIEW_PHRASES
+            for phrase in phrases
         ]
         self._texts = prior.encode_text([*views, request.prompt, request.negative_prompt, ""])
-        self._rows = {phrase: row for row, phrase in enumerate(VIEW_PHRASES)}
+        # Some are both plain and exact: the same text.
+        self._rows = {phrase: row for row, phrase in enumerate(phrases)}
         self._plain, self._negative, self._empty = range(len(views), len(views) + 3)
         self.has_negative = bool(request.negative_prompt)
 
     def seen_from(self, cameras: Cameras) -> Text:
-        """The prompt with the view phrase of each of B cameras."""
-        return self._texts[[self._rows[phrase] for phrase in view_phrases(cameras)]]
+        """The prompt with the view phrase of each of B cameras, as exact as the prior knows it."""
+        return self._texts[[self._rows[phrase] for phrase in self._seen_phrases(cameras)]]
 
     def plain(self, count: int) -> Text:
         """``count`` times the prompt without a view."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from dreamsmith.priors.bundled.dataset import PropDataset
 from dreamsmith.priors.bundled.train import Trainer, draw_noise_levels, export, train
@@ -61,6 +61,22 @@ def test_training_can_begin_with_a_prior(tmp_path: Path) -> None:
     later.begin_with(tmp_path / "prior")
     for one, other in zip(later.networks.parameters(), earlier.networks.parameters(), strict=True):
         assert torch.equal(one, other.half().float())
+
+
+def test_a_prior_of_fewer_words_can_be_begun_with(tmp_path: Path) -> None:
+    earlier = Trainer(1e-3, torch.device("cpu"))
+    export(earlier, tmp_path / "prior")
+    file = tmp_path / "prior" / "text_encoder" / "model.safetensors"
+    tensors = load_file(file)
+    kept = len(tensors["shared.weight"]) - 3
+    tensors["shared.weight"] = tensors["shared.weight"][:kept].contiguous()
+    save_file(tensors, file)
+    later = Trainer(1e-3, torch.device("cpu"))
+    new = later.networks["text_encoder"].shared.weight[kept:].clone()
+    later.begin_with(tmp_path / "prior")
+    words = later.networks["text_encoder"].shared.weight
+    assert torch.equal(words[:kept], tensors["shared.weight"].float())
+    assert torch.equal(words[kept:], new)
 
 
 def test_every_network_parameter_is_trained() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dreamsmith.cameras import view_phrase
+from dreamsmith.cameras import EXACT_VIEW_PHRASES, view_phrase
 from dreamsmith.errors import InvalidRequest, PriorNotFound
 from dreamsmith.priors import check_prompt
 from dreamsmith.priors.bundled.vocabulary import (
@@ -49,7 +49,9 @@ def test_every_training_prompt_and_every_view_is_within_the_vocabulary() -> None
             str(random.choice(colors)),
             str(random.choice(colors)) if index % 2 else None,
             str(random.choice(PATTERNS)) if index % 3 else None,
-            view_phrase(float(random.uniform(-180, 180)), float(random.uniform(-20, 80))),
+            (view_phrase(float(random.uniform(-180, 180)), float(random.uniform(-20, 80))))
+            if index % 2
+            else EXACT_VIEW_PHRASES[index % len(EXACT_VIEW_PHRASES)],
         )
         assert all(word in WORDS for word in prompt.replace(",", " ,").split()), prompt
         check_prompt(GenerationRequest(prompt))

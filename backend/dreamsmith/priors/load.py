@@ -20,6 +20,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from dreamsmith.errors import PriorNotFound
+from dreamsmith.priors.bundled.vocabulary import VIEW_WORDS
 from dreamsmith.priors.flow import Flux2KleinPrior, StableDiffusion3Prior
 from dreamsmith.priors.hub import download, single_file_configuration
 from dreamsmith.priors.latent import StableDiffusionPrior, StableDiffusionXLPrior
@@ -31,6 +32,7 @@ from dreamsmith.priors.pixel import PixelPrior
 from dreamsmith.priors.prior import Prior
 from dreamsmith.priors.refuse import refuse
 from dreamsmith.priors.weights import check_hash
+from dreamsmith.priors.words import known_words
 
 _MULTI_VIEW: Final = "MVDreamPipeline"
 
@@ -111,6 +113,7 @@ def load(
         limit_memory(vram_gib)
     prior: Prior = family.prior(pipeline, device, dtype)
     prior.vram_gib = vram_gib
+    prior.exact_views = frozenset(VIEW_WORDS) <= (known_words(folder) or frozenset())
     return prior
 
 

@@ -77,6 +77,7 @@ class Prior(ABC):
             full turn in equal steps each. 1 but for multi-view models.
         guidance_scale: for SDS, in the convention of diffusers (1 is no guidance).
         ssd_threshold: the noise level M of SSD.
+        exact_views: whether it knows the words of `dreamsmith.cameras.exact_view_phrases`.
         pieces: how many views go through the network at a time.
         vram_gib: what all tensors may take of a GPU, in GiB; None for no limit.
     """
@@ -84,6 +85,7 @@ class Prior(ABC):
     group = 1
     guidance_scale = 100.0
     ssd_threshold = 0.2
+    exact_views = False
     vram_gib: float | None = None
 
     def __init__(

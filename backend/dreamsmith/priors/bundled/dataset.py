@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dreamsmith.backgrounds import sample_backgrounds
-from dreamsmith.cameras import Cameras, sample_cameras, sample_light_directions, view_phrases
+from dreamsmith.cameras import (
+    Cameras,
+    exact_view_phrases,
+    sample_cameras,
+    sample_light_directions,
+    view_phrases,
+)
 from dreamsmith.priors.bundled.render import GeometryBuffers, color_table, shade, trace
 from dreamsmith.priors.bundled.solids import solid_program
 from dreamsmith.priors.bundled.vocabulary import (
@@ -35,6 +41,8 @@ TRAINING_RANGES = CameraRanges(
 # a cylinder, told apart by a handle, a roof's ridge or rings; and black has the least contrast of
 # colours, so that noise of any tint passes for it.
 _DRAWN_MORE_OFTEN = {"mug": 4.0, "house": 3.0, "barrel": 3.0, "black": 2.0}
+# Share of the views that are said in the plain words that people use.
+_PLAIN_VIEWS = 0.3
 _BUFFER_RESOLUTION = 128
 _CHUNK = 50
 
@@ -117,7 +125,9 @@ class PropDataset:
         tables: list[NDArray[np.float32]] = []
         patterns = np.zeros(size, np.int64)
         prompts = []
-        for index, view in enumerate(view_phrases(cameras)):
+        for index, (view, exact) in enumerate(
+            zip(view_phrases(cameras), exact_view_phrases(cameras), strict=True)
+        ):
             name, color = self.names[objects[index]], colors[main[index]]
             second = None
             if OBJECTS[name] is not None and random.random() < 0.35:
@@ -128,7 +138,8 @@ class PropDataset:
             table = color_table(color, second or color, pattern_color(color))
             # No two paints are alike; the word covers a neighbourhood.
             tables.append((table + random.normal(0, 0.015, table.shape)).clip(0, 1))
-            prompts.append(training_prompt(random, name, color, second, pattern, view))
+            seen = view if random.random() < _PLAIN_VIEWS else exact
+            prompts.append(training_prompt(random, name, color, second, pattern, seen))
         ambient = np.where(random.random(size) < 0.2, 1.0, random.uniform(0.3, 0.7, size))
         images = shade(
             GeometryBuffers(

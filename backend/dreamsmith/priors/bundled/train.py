@@ -162,7 +162,13 @@ class Trainer:
         """Take the weights of a prior that `export` wrote, instead of random ones."""
         for name, module in self.networks.items():
             file = "diffusion_pytorch_model" if name == "unet" else "model"
-            module.load_state_dict(load_file(folder / name / f"{file}.safetensors"), strict=False)
+            tensors = load_file(folder / name / f"{file}.safetensors")
+            if name == "text_encoder":
+                # The vocabulary may have grown at its end: new words keep their random vectors.
+                words = module.shared.weight.detach().clone()
+                words[: len(tensors["shared.weight"])] = tensors["shared.weight"]
+                tensors["shared.weight"] = words
+            module.load_state_dict(tensors, strict=False)
         self.averages.load_state_dict(self.networks.state_dict())
 
     def load(self, path: Path) -> None:

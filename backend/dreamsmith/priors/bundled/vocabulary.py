@@ -51,6 +51,8 @@ OBJECTS: Final[dict[str, str | None]] = {
 
 GENERIC: Final = "object"
 VIEWS: Final = ("front view", "side view", "back view", "overhead view")
+# What exact view phrases say besides (`dreamsmith.cameras.exact_view_phrases`).
+VIEW_WORDS: Final = ("near", "far", "low", "high", "left", "right")
 _FILLERS: Final = ("a", "an", "the", "with", "and", ",", ".")
 
 WORDS: Final[tuple[str, ...]] = tuple(
@@ -63,6 +65,8 @@ WORDS: Final[tuple[str, ...]] = tuple(
             *PATTERNS,
             *(word for view in VIEWS for word in view.split()),
             *_FILLERS,
+            # Last: they came last, and a word keeps its place in the tokenizer.
+            *VIEW_WORDS,
         )
     )
 )
