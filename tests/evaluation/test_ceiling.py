@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dreamsmith.errors import InvalidRequest
-from dreamsmith.evaluation.ceiling import TruthGuidance, WatchedJob
+from dreamsmith.evaluation.ceiling import TruthGuidance, WatchedJob, release
 from dreamsmith.presets import settings_for
 from dreamsmith.priors import load_prior
 from dreamsmith.request import GenerationRequest
@@ -32,6 +32,14 @@ def test_a_perfect_prior_pulls_every_pixel_to_the_truth_and_no_further() -> None
         missing = (truth - images).detach()
         assert bool((images.grad * missing <= 0).all())
         assert (float(images.grad.abs().max()) == 0) == is_true
+
+
+def test_a_released_field_moves_from_the_truth() -> None:
+    request = GenerationRequest("a red cube", preset="draft", steps=8)
+    overlaps = list(release(request, 3))
+    assert len(overlaps) == 4 and all(0 <= overlap <= 1 for overlap in overlaps)
+    # Even so few steps towards the truth are nearer to a cube than nothing.
+    assert overlaps[0] > 0.3 and len(set(overlaps)) > 1
 
 
 def test_a_prompt_without_one_truth_is_refused() -> None:

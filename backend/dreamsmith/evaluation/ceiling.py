@@ -3,7 +3,8 @@
 
 The noise that a perfect prior would see is computed from pictures of the prompt's true solid, and
 everything else is as in a generation. Where an asset falls short of this, the prior or the
-method is to blame; where this falls short, the stages are.
+method is to blame; where this falls short, the stages are. With ``--release`` a field that shows
+the truth is left to a method and the real prior: how soon it moves away tells where they rest.
 ``python -m dreamsmith.evaluation.ceiling`` prints the table.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,9 +31,10 @@ from dreamsmith.cameras import Cameras
 from dreamsmith.distillation.guidance import Guidance
 from dreamsmith.distillation.loss import distillation_loss
 from dreamsmith.distillation.schedules import OMEGAS
-from dreamsmith.errors import InvalidRequest
+from dreamsmith.errors import GenerationFailed, InvalidRequest
 from dreamsmith.evaluation.asset_scores import AssetScores, score_asset
 from dreamsmith.evaluation.command import PROMPTS
+from dreamsmith.evaluation.geometry import compare_with_solid
 from dreamsmith.evaluation.pictures import asset_pictures
 from dreamsmith.evaluation.scorers import VocabularyScorer, object_and_color
 from dreamsmith.field.stage import FieldStage
@@ -44,9 +46,10 @@ from dreamsmith.priors.bundled.render import color_table, shade, trace
 from dreamsmith.priors.bundled.sheet import tile
 from dreamsmith.priors.bundled.solids import solid_program
 from dreamsmith.priors.bundled.vocabulary import pattern_color
-from dreamsmith.request import GenerationRequest
+from dreamsmith.request import DistillationSettings, GenerationRequest
 from dreamsmith.stage import DistillationStage
 from dreamsmith.surface.stage import SurfaceStage
+from dreamsmith.surface.tetrahedra import body_centred_grid
 from dreamsmith.texture.finish import finish_asset
 from dreamsmith.texture.stage import TextureStage
 
@@ -70,6 +73,9 @@ class TruthGuidance(Guidance):
 
     For a picture ``x*`` the noise seen in ``x_t`` is ``(x_t - alpha x*) / sigma``, so that the
     update ``eps_hat - eps`` is ``alpha / sigma (x - x*)``.
+
+    Attributes:
+        solid: its name.
     """
 
     def __init__(self, job: WatchedJob) -> None:
@@ -80,7 +86,7 @@ class TruthGuidance(Guidance):
                 "prompt", f"{job.request.prompt!r} names no prop in one colour: no truth is known"
             )
         self._job = job
-        self._solid = solid_program(name)
+        self.solid = name
         self._colors = color_table(color, color, pattern_color(color))
 
     def loss(
@@ -103,7 +109,9 @@ class TruthGuidance(Guidance):
         """What the current step should see, shape (B, 3, R, R), in [0, 1]."""
         views = self._job.seen
         count = len(views.cameras)
-        buffers = trace([self._solid] * count, views.cameras, _SUPERSAMPLING * resolution)
+        buffers = trace(
+            [solid_program(self.solid)] * count, views.cameras, _SUPERSAMPLING * resolution
+        )
         return shade(
             buffers,
             np.stack([self._colors] * count),
@@ -122,9 +130,7 @@ def perfect_asset(request: GenerationRequest, progress: Callable[[], None] = lam
         GenerationFailed: no surface could be found.
     """
     request = request.validated()
-    settings = settings_for(request)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    job = WatchedJob(request, settings, load_prior(request.prior, device, trainable=False), device)
+    job = _job(request)
 
     def finish(stage: DistillationStage) -> None:
         while stage.step < stage.total_steps:
@@ -137,7 +143,47 @@ def perfect_asset(request: GenerationRequest, progress: Callable[[], None] = lam
     finish(surface)
     texture = TextureStage.after(surface)
     finish(texture)
-    return finish_asset(texture, request, settings, {})
+    return finish_asset(texture, request, job.settings, {})
+
+
+def release(request: GenerationRequest, steps: int) -> Iterator[float]:
+    """Let the request's method go on from a field that shows the truth.
+
+    Yields:
+        the intersection over union of the field's surface with the true solid: of the truth as the
+        field shows it, then after a third, two thirds and all of the steps; 0 without a surface.
+
+    Raises:
+        InvalidRequest: the request is not allowed, or no truth is known of its prompt.
+    """
+    request = request.validated()
+    job = _job(request)
+    truth = TruthGuidance(job)
+    field = FieldStage(job, truth)
+    while field.step < field.total_steps:
+        field.advance()
+    yield _overlap(field, truth.solid)
+    field.guidance, field.step, field.total_steps = Guidance(job), 0, steps
+    for part in (1, 2, 3):
+        while field.step < steps * part // 3:
+            field.advance()
+        yield _overlap(field, truth.solid)
+
+
+def _overlap(field: FieldStage, solid: str) -> float:
+    grid = body_centred_grid(field.job.settings.grid_resolution, field.field.config.bound)
+    try:
+        positions, triangles = field.surface(grid).extract()
+    except GenerationFailed:
+        return 0.0
+    found = compare_with_solid(positions.detach().cpu().numpy(), triangles.cpu().numpy(), solid)
+    return found.intersection_over_union
+
+
+def _job(request: GenerationRequest) -> WatchedJob:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    prior = load_prior(request.prior, device, trainable=request.method == "vsd")
+    return WatchedJob(request, settings_for(request), prior, device)
 
 
 def main(
@@ -147,17 +193,41 @@ def main(
     preset: Annotated[str, typer.Option(help="Effort.")] = "draft",
     seed: Annotated[int, typer.Option(help="Same seed, same assets.")] = 0,
     picture: Annotated[Path | None, typer.Option(help="PNG file for pictures of them.")] = None,
+    released: Annotated[
+        int, typer.Option("--release", min=0, help="Steps that a method goes on from the truth.")
+    ] = 0,
+    method: Annotated[str, typer.Option(help="That goes on.")] = "ssd",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE of that method, repeatable.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Make assets with a perfect prior and say how good they are."""
+    requests = [
+        GenerationRequest(
+            prompt,
+            preset=preset,
+            seed=seed,
+            method=method,
+            distillation=DistillationSettings.parse(settings or ()),
+        )
+        for prompt in prompts or PROMPTS
+    ]
+    if released:
+        _release_all(requests, released, as_json)
+    else:
+        _make_all(requests, picture, as_json)
+
+
+def _make_all(requests: list[GenerationRequest], picture: Path | None, as_json: bool) -> None:
     scorer = VocabularyScorer()
     table = Table("prompt", "R shape", "IoU", "Chamfer", "genus", "pieces", "colour error")
     strips, found = [], []
     with counting_bars(Console(stderr=True)) as bars:
-        for prompt in prompts or PROMPTS:
-            request = GenerationRequest(prompt, preset=preset, seed=seed)
-            settings = settings_for(request)
-            total = settings.field_steps + settings.surface_steps + settings.texture_steps
+        for request in requests:
+            prompt = request.prompt
+            numbers = settings_for(request)
+            total = numbers.field_steps + numbers.surface_steps + numbers.texture_steps
             task = bars.add_task(prompt, total=total)
             asset = perfect_asset(request, partial(bars.advance, task))
             scores = score_asset(asset, prompt, scorer)
@@ -175,6 +245,20 @@ def main(
     if picture is not None:
         sheet = tile(torch.cat(strips), len(strips[0]))
         write_atomic(picture, png_bytes(np.asarray(sheet)))
+
+
+def _release_all(requests: list[GenerationRequest], steps: int, as_json: bool) -> None:
+    table = Table("prompt", "truth", *(f"{steps * part // 3} steps" for part in (1, 2, 3)))
+    with counting_bars(Console(stderr=True)) as bars:
+        task = bars.add_task("released", total=len(requests))
+        for request in requests:
+            overlaps = list(release(request, steps))
+            table.add_row(request.prompt, *(f"{overlap:.2f}" for overlap in overlaps))
+            if as_json:
+                print(json.dumps({"prompt": request.prompt, "overlaps": overlaps}), flush=True)
+            bars.advance(task)
+    if not as_json:
+        Console().print(table)
 
 
 def _cells(scores: AssetScores) -> list[str]:

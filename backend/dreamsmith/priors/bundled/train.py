@@ -165,7 +165,7 @@ class Trainer:
             tensors = load_file(folder / name / f"{file}.safetensors")
             if name == "text_encoder":
                 # The vocabulary may have grown at its end: new words keep their random vectors.
-                words = module.shared.weight.detach().clone()
+                words = module.state_dict()["shared.weight"].clone()
                 words[: len(tensors["shared.weight"])] = tensors["shared.weight"]
                 tensors["shared.weight"] = words
             module.load_state_dict(tensors, strict=False)
