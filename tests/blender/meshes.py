@@ -46,6 +46,7 @@ def session(job: str = "jobs/1") -> Any:
         "negative_prompt": "",
         "method": "ssd",
         "preset": "draft",
+        "prior": "bundled",
         "seed": 7,
         "azimuth_degrees": [-180.0, 180.0],
         "elevation_degrees": [-10.0, 60.0],
