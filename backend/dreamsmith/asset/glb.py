@@ -138,11 +138,7 @@ def read_mesh(path: Path) -> Mesh:
         InvalidRequest: the file cannot be read, or is not such a GLB; or the mesh has coordinates
             that are not finite, no surface, or more than `MAXIMUM_FACES` triangles.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InvalidRequest("mesh", f"cannot read {str(path)!r}: {error.strerror}") from None
-    _, mesh, _ = _read(data)
+    _, mesh, _ = _read(read_file(path, "mesh"))
     faces = len(mesh.triangles)
     if faces > MAXIMUM_FACES:
         raise InvalidRequest(
@@ -155,13 +151,26 @@ def read_mesh(path: Path) -> Mesh:
     return mesh
 
 
+def read_file(path: Path, field: str) -> bytes:
+    """What is in a file; `InvalidRequest` of ``field`` where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidRequest(field, f"cannot read {str(path)!r}: {error.strerror}") from None
+
+
+def parse_scene(data: bytes, field: str, called: str) -> Any:
+    """A GLB as trimesh has it; `InvalidRequest` of ``field`` where what is ``called`` is none."""
+    try:
+        return trimesh.load_scene(io.BytesIO(data), file_type="glb", process=False)
+    except Exception as error:
+        raise InvalidRequest(field, f"{called} is no GLB file that can be read: {error}") from None
+
+
 def _read(source: Path | bytes) -> tuple[Any, Mesh, dict[str, Any]]:
     """The one mesh of a GLB, as trimesh has it and as we do, and its provenance."""
     data = source if isinstance(source, bytes) else source.read_bytes()
-    try:
-        scene = trimesh.load_scene(io.BytesIO(data), file_type="glb", process=False)
-    except Exception as error:
-        raise InvalidRequest("mesh", f"this is no GLB file that can be read: {error}") from None
+    scene = parse_scene(data, "mesh", "this")
     nodes = list(scene.graph.nodes_geometry)
     if len(nodes) != 1:
         raise InvalidRequest(

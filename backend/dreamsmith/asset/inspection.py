@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import trimesh
 from numba import njit
 from numpy.typing import NDArray
 
-from dreamsmith.asset.glb import to_z_up
+from dreamsmith.asset.glb import parse_scene, read_file, to_z_up
 from dreamsmith.asset.shape import measure_shape
 from dreamsmith.errors import InvalidRequest
 
@@ -85,16 +84,7 @@ def inspect_glb(path: Path) -> list[Inspection]:
         InvalidRequest: the file cannot be read, is no GLB, holds no triangles, or holds coordinates
             that are not finite.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InvalidRequest("file", f"cannot read {str(path)!r}: {error.strerror}") from None
-    try:
-        scene = trimesh.load_scene(io.BytesIO(data), file_type="glb", process=False)
-    except Exception as error:
-        raise InvalidRequest(
-            "file", f"{str(path)!r} is no GLB file that can be read: {error}"
-        ) from None
+    scene = parse_scene(read_file(path, "file"), "file", repr(str(path)))
     found = []
     for node in sorted(scene.graph.nodes_geometry):
         transform, name = scene.graph[node]

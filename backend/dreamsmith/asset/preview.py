@@ -71,16 +71,7 @@ def turntable_png(
     cull_backfaces: bool = False,
 ) -> bytes:
     """A contact sheet of views from all around, two rows, beginning with the front; PNG bytes."""
-    pictures = [
-        picture(
-            mesh,
-            albedo,
-            360.0 * view / views,
-            resolution=resolution,
-            cull_backfaces=cull_backfaces,
-        )
-        for view in range(views)
-    ]
+    pictures = _around(mesh, albedo, views, resolution, cull_backfaces)
     half = (views + 1) // 2
     pictures += [np.full_like(pictures[0], round(BACKGROUND * 255))] * (2 * half - views)
     rows = [np.concatenate(pictures[:half], axis=1), np.concatenate(pictures[half:], axis=1)]
@@ -96,16 +87,8 @@ def animation_webp(
 ) -> bytes:
     """One turn in two seconds, for ever; animated WebP bytes."""
     images = [
-        Image.fromarray(
-            picture(
-                mesh,
-                albedo,
-                360.0 * frame / frames,
-                resolution=resolution,
-                cull_backfaces=cull_backfaces,
-            )
-        )
-        for frame in range(frames)
+        Image.fromarray(pixels)
+        for pixels in _around(mesh, albedo, frames, resolution, cull_backfaces)
     ]
     stream = io.BytesIO()
     images[0].save(
@@ -119,6 +102,26 @@ def animation_webp(
         method=2,
     )
     return stream.getvalue()
+
+
+def _around(
+    mesh: Mesh,
+    albedo: NDArray[np.uint8] | None,
+    views: int,
+    resolution: int,
+    cull_backfaces: bool,
+) -> list[NDArray[np.uint8]]:
+    """Pictures from all around at equal steps, beginning with the front."""
+    return [
+        picture(
+            mesh,
+            albedo,
+            360.0 * view / views,
+            resolution=resolution,
+            cull_backfaces=cull_backfaces,
+        )
+        for view in range(views)
+    ]
 
 
 def png_bytes(pixels: NDArray[np.uint8]) -> bytes:

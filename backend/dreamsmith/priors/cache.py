@@ -64,14 +64,13 @@ def cached_models() -> list[CachedModel]:
             if "main" not in revision.refs:
                 name += f"@{min(revision.refs, default=revision.commit_hash)}"
             index = read_index(folder)
-            kind = str(index.get("_class_name", "unknown"))
             found.append(
                 CachedModel(
                     name,
                     folder,
                     revision.commit_hash,
                     revision.size_on_disk,
-                    FAMILY_NAMES.get(kind, kind),
+                    family_of(index),
                     refusal_of(repository.repo_id, folder, index),
                 )
             )
@@ -85,6 +84,12 @@ def read_index(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return index if isinstance(index, dict) else {}
+
+
+def family_of(index: dict[str, Any]) -> str:
+    """What a ``model_index.json`` is of, for a person; its class where that is none of ours."""
+    kind = str(index.get("_class_name", "unknown"))
+    return FAMILY_NAMES.get(kind, kind)
 
 
 def refusal_of(name: str, folder: Path, index: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dreamsmith.priors.cache import FAMILY_NAMES, cached_models, read_index, refusal_of
+from dreamsmith.priors.cache import cached_models, family_of, read_index, refusal_of
 from dreamsmith.priors.locate import BUNDLED, BUNDLED_FOLDER, shelf
 from dreamsmith.priors.words import known_words
 
@@ -44,8 +44,7 @@ def installed_priors() -> list[InstalledPrior]:
     for name, place in shelf().items():
         if place.folder is not None:
             index = read_index(place.folder)
-            kind = str(index.get("_class_name", "unknown"))
-            family, refusal = FAMILY_NAMES.get(kind, kind), refusal_of(name, place.folder, index)
+            family, refusal = family_of(index), refusal_of(name, place.folder, index)
             words, size = _words(place.folder), _size(place.folder)
             found.append(InstalledPrior(name, place.folder, words, family, "", size, refusal))
         elif place.file is not None:
