@@ -4,6 +4,20 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
+
+import pytest
 
 # Those tests run in another environment; a plain `pytest` in this one leaves them out.
 collect_ignore = [] if importlib.util.find_spec("bpy") else ["blender"]
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Of tensors that are tiny: threads that wait for each other are all that more would add."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
