@@ -116,15 +116,15 @@ def test_a_data_folder_in_use_is_one_line(server: ServerProcess) -> None:
 def test_an_unexpected_error_leaves_a_log_and_no_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from dreamsmith import cli
+    from dreamsmith.cli import app
     from dreamsmith.service import capabilities
 
     def broken() -> None:
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(capabilities, "installed_priors", broken)
-    monkeypatch.setattr(cli.platformdirs, "user_log_dir", lambda *_, **__: str(tmp_path))
-    assert cli.run(["priors"]) == 4
+    monkeypatch.setattr(app.platformdirs, "user_log_dir", lambda *_, **__: str(tmp_path))
+    assert app.run(["priors"]) == 4
     printed = capsys.readouterr()
     (log,) = tmp_path.iterdir()
     assert printed.err == f"dreamsmith: unexpected RuntimeError: please report it with {log}\n"

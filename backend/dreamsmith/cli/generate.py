@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``dreamsmith generate``: an asset made in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dreamsmith.cli.options import (
+    DEFAULTS,
+    Azimuth,
+    Distance,
+    Elevation,
+    Faces,
+    Fov,
+    Height,
+    Json,
+    Loras,
+    NegativePrompt,
+    OptionalMethod,
+    Output,
+    Preset,
+    Prior,
+    Prompt,
+    RecipeName,
+    Resolution,
+    Seed,
+    Settings,
+    Start,
+    Steps,
+    TextureSize,
+    Variations,
+    VramGib,
+    make_folder,
+    request_of,
+)
+from dreamsmith.errors import Cancelled
+
+
+def generate(
+    prompt: Prompt,
+    output: Output,
+    negative_prompt: NegativePrompt = "",
+    method: OptionalMethod = None,
+    recipe: RecipeName = "",
+    prior: Prior = DEFAULTS.prior,
+    loras: Loras = None,
+    preset: Preset = DEFAULTS.preset,
+    seed: Seed = DEFAULTS.seed,
+    variations: Variations = DEFAULTS.variations,
+    steps: Steps = None,
+    start: Start = "",
+    resolution: Resolution = None,
+    azimuth: Azimuth = None,
+    elevation: Elevation = None,
+    distance: Distance = None,
+    fov: Fov = None,
+    settings: Settings = None,
+    height: Height = DEFAULTS.height_metres,
+    faces: Faces = None,
+    texture_size: TextureSize = None,
+    workspace: Annotated[
+        Path | None, typer.Option(help="Folder of the checkpoint; else one beside the output.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
+    vram_gib: VramGib = None,
+    as_json: Json = False,
+) -> None:
+    """Make an asset in this process: FILE.glb, FILE.turntable.png and FILE.webp."""
+    request = request_of(locals()).validated()
+    from dreamsmith.console import reporter
+    from dreamsmith.outputs import Outputs
+    from dreamsmith.priors import check_prompt
+    from dreamsmith.priors.memory import check_vram, cuda_bytes
+
+    check_prompt(request)
+    outputs = Outputs.at(output, request.variations)
+    if vram_gib is not None:
+        check_vram(vram_gib, cuda_bytes())
+    if request.start:
+        from dreamsmith.asset.glb import read_mesh
+
+        read_mesh(Path(request.start))
+    folder = workspace or outputs.workspace
+    is_own_folder = not folder.exists()
+    make_folder(folder)
+    from dreamsmith import checkpoint
+    from dreamsmith.events import AssetReady
+    from dreamsmith.generate import generate as run
+
+    if request.recipe:
+        from dreamsmith.presets import settings_for
+
+        print(
+            f"recipe {request.recipe}, scaled to the preset: {settings_for(request).field_steps} "
+            f"steps of the field; `dreamsmith recipe show {request.recipe}` says what differs",
+            file=sys.stderr,
+        )
+    if not resume:
+        checkpoint.discard_checkpoint(folder)
+    elif checkpoint.read_checkpoint(folder, request.fingerprint()) is None:
+        print(f"no checkpoint of this request in {folder}: from the beginning", file=sys.stderr)
+    made: list[int] = []
+    with _stop_on_signal() as stopped, reporter(as_json) as shown:
+        try:
+            for event in run(
+                request, workspace=folder, stop=lambda: bool(stopped), vram_gib=vram_gib
+            ):
+                shown.show(event)
+                if isinstance(event, AssetReady):
+                    made.append(event.variation)
+                    files = outputs.variation(event.variation)
+                    files.write(event.asset)
+                    mesh = event.asset.mesh
+                    values: dict[str, object] = {
+                        "event": "asset",
+                        "variation": event.variation,
+                        "model": str(files.model),
+                        "turntable": str(files.turntable),
+                        "animation": str(files.animation),
+                        "vertices": len(mesh.positions),
+                        "faces": len(mesh.triangles),
+                        "provenance": event.asset.provenance,
+                    }
+                    line = f"{files.model}: {len(mesh.triangles)} faces; beside it "
+                    line += f"{files.turntable.name} and {files.animation.name}"
+                    shown.result(line, **values)
+        except Cancelled:
+            again = [word for word in sys.argv[1:] if word != "--resume"]
+            command = shlex.join(["dreamsmith", *again, "--resume"])
+            raise Cancelled(f"stopped; go on with: {command}") from None
+    if len(made) < request.variations:
+        lost = set(range(1, request.variations + 1)) - set(made)
+        print(f"no surface was found for variation {sorted(lost)}", file=sys.stderr)
+    checkpoint.discard_checkpoint(folder)
+    if is_own_folder or folder == outputs.workspace:
+        with contextlib.suppress(OSError):  # Not empty: the user keeps something there.
+            folder.rmdir()
+
+
+@contextlib.contextmanager
+def _stop_on_signal() -> Iterator[list[int]]:
+    """A list that is empty until Ctrl-C or SIGTERM; the second one ends the program at once."""
+    received: list[int] = []
+
+    def stop(number: int, _: Any) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+        print("stopping at the next step; once more to stop at once", file=sys.stderr)
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, stop) for number in numbers]
+    try:
+        yield received
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands that speak to a server."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from dreamsmith.cli.options import (
+    DEFAULT_SERVER,
+    DEFAULTS,
+    Azimuth,
+    Distance,
+    Elevation,
+    Faces,
+    Fov,
+    Height,
+    JobName,
+    Json,
+    NegativePrompt,
+    OptionalMethod,
+    OptionalOutput,
+    Output,
+    Preset,
+    Prior,
+    Prompt,
+    RecipeName,
+    Resolution,
+    Seed,
+    Server,
+    Settings,
+    Steps,
+    TextureSize,
+    Variations,
+    request_of,
+)
+from dreamsmith.errors import Cancelled, GenerationFailed
+
+
+def submit(
+    prompt: Prompt,
+    output: OptionalOutput = None,
+    negative_prompt: NegativePrompt = "",
+    method: OptionalMethod = None,
+    recipe: RecipeName = "",
+    prior: Prior = DEFAULTS.prior,
+    preset: Preset = DEFAULTS.preset,
+    seed: Seed = DEFAULTS.seed,
+    variations: Variations = DEFAULTS.variations,
+    steps: Steps = None,
+    resolution: Resolution = None,
+    azimuth: Azimuth = None,
+    elevation: Elevation = None,
+    distance: Distance = None,
+    fov: Fov = None,
+    settings: Settings = None,
+    height: Height = DEFAULTS.height_metres,
+    faces: Faces = None,
+    texture_size: TextureSize = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Until the job ends.")] = False,
+    server: Server = DEFAULT_SERVER,
+    as_json: Json = False,
+) -> None:
+    """Send a job to a server; prints its name."""
+    request = request_of(locals()).validated()
+    from dreamsmith.client import Client
+    from dreamsmith.console import job_values, reporter
+    from dreamsmith.outputs import Outputs
+
+    outputs = Outputs.at(output, request.variations) if output else None
+    with Client(server) as client:
+        job = client.create(request)
+        with reporter(as_json) as shown:
+            shown.result(job.name, event="job", **job_values(job))
+        if wait or outputs:
+            _watch(client, job.name, as_json)
+        if outputs:
+            _download(client, job.name, outputs, as_json)
+
+
+def watch(job: JobName, server: Server = DEFAULT_SERVER, as_json: Json = False) -> None:
+    """Show what happens to a job until it ends."""
+    from dreamsmith.client import Client
+
+    with Client(server) as client:
+        _watch(client, job, as_json)
+
+
+def jobs(server: Server = DEFAULT_SERVER, as_json: Json = False) -> None:
+    """List a server's jobs, newest first."""
+    from dreamsmith.client import Client
+    from dreamsmith.console import job_values
+
+    with Client(server) as client:
+        for job in client.list():
+            if as_json:
+                print(json.dumps(job_values(job), ensure_ascii=False))
+            else:
+                done = f"{job.progress.fraction:.0%}" if job.progress else ""
+                print(f"{job.name}  {job.state.value:<10} {done:>4}  {job.request.prompt}")
+
+
+def cancel(job: JobName, server: Server = DEFAULT_SERVER, as_json: Json = False) -> None:
+    """Stop a job for good."""
+    from dreamsmith.client import Client
+    from dreamsmith.console import job_values, reporter
+
+    with Client(server) as client, reporter(as_json) as shown:
+        stopped = client.cancel(job)
+        shown.result(f"{stopped.name} {stopped.state.value}", event="job", **job_values(stopped))
+
+
+def download(
+    job: JobName, output: Output, server: Server = DEFAULT_SERVER, as_json: Json = False
+) -> None:
+    """Fetch what a job made: FILE.glb, FILE.turntable.png and FILE.webp."""
+    from dreamsmith.client import Client
+    from dreamsmith.outputs import Outputs
+
+    outputs = Outputs.at(output)
+    with Client(server) as client:
+        _download(client, job, outputs, as_json)
+
+
+def _watch(client: Any, job: str, as_json: bool) -> None:
+    from dreamsmith.console import reporter
+    from dreamsmith.wire.job import Job, State
+
+    last: Job | None = None
+    with reporter(as_json) as shown:
+        for event in client.watch(job, with_previews=False):
+            if isinstance(event.body, Job):
+                last = event.body
+            shown.show(event.body)
+    if last is not None and last.state is State.FAILED and last.error is not None:
+        raise GenerationFailed(f"{last.name} failed: {last.error.message}")
+    if last is not None and last.state is State.CANCELLED:
+        raise Cancelled(f"{last.name} was cancelled")
+
+
+def _download(client: Any, job: str, outputs: Any, as_json: bool) -> None:
+    from dreamsmith.console import reporter
+    from dreamsmith.wire.job import ANIMATION, MODEL, TURNTABLE, artifact_of
+
+    found = client.get(job)
+    there = {artifact.name for artifact in found.artifacts}
+    with reporter(as_json) as shown:
+        for number in range(1, found.request.variations + 1):
+            # The first is asked for in any case: where it is missing, the server says why.
+            if number > 1 and artifact_of(MODEL, number) not in there:
+                continue
+            files = outputs.variation(number)
+            client.download(job, artifact_of(TURNTABLE, number), files.turntable)
+            client.download(job, artifact_of(ANIMATION, number), files.animation)
+            model = client.download(job, artifact_of(MODEL, number), files.model)
+            shown.result(
+                f"{files.model}: {model.size_bytes} bytes; beside it "
+                f"{files.turntable.name} and {files.animation.name}",
+                event="asset",
+                variation=number,
+                model=str(files.model),
+                turntable=str(files.turntable),
+                animation=str(files.animation),
+                size_bytes=model.size_bytes,
+                sha256=model.sha256.hex(),
+            )

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands that measure: ``evaluate`` and ``bench``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dreamsmith.cli.options import (
+    DEFAULTS,
+    Json,
+    Method,
+    Preset,
+    Prior,
+    Settings,
+    Steps,
+    make_folder,
+)
+from dreamsmith.request import METHODS, GenerationRequest
+
+
+def evaluate(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder; what lies there is not made again.")
+    ] = Path("evaluation"),
+    prompts: Annotated[
+        list[str] | None, typer.Option("--prompt", help="Repeatable; else sixteen of our own.")
+    ] = None,
+    methods: Annotated[str, typer.Option(help="Comma-separated.")] = ",".join(METHODS),
+    seeds: Annotated[str, typer.Option(help="Comma-separated.")] = "0,1",
+    preset: Preset = "draft",
+    prior: Prior = DEFAULTS.prior,
+    steps: Steps = None,
+    settings: Settings = None,
+    vary: Annotated[
+        str | None,
+        typer.Option(help="NAME=VALUE,...: a row each; variations, resolution, or as --set."),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Four prompts, the default method, one seed.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Generations at a time.")] = 1,
+    scorer: Annotated[str, typer.Option(help="vocabulary, or clip for open prompts.")] = (
+        "vocabulary"
+    ),
+    clip: Annotated[Path | None, typer.Option(help="Folder of the CLIP model.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make many assets and measure them: tables and pictures in OUTPUT; run again, it goes on."""
+    from dreamsmith.evaluation.command import Plan, evaluate_plan
+
+    plan = Plan.make(
+        prompts=prompts or (),
+        methods=methods,
+        seeds=seeds,
+        preset=preset,
+        prior=prior,
+        steps=steps,
+        settings=settings or (),
+        vary=vary,
+        quick=quick,
+        scorer=scorer,
+        clip_folder=clip,
+    )
+    make_folder(output)
+    evaluate_plan(plan, output, workers, as_json)
+
+
+def bench(
+    prompt: Annotated[str, typer.Argument(help="What to make meanwhile.")] = "a red mug",
+    preset: Preset = "draft",
+    method: Method = "ssd",
+    steps: Annotated[int, typer.Option(help="Steps of each stage.", min=1)] = 40,
+    as_json: Json = False,
+) -> None:
+    """Time the stages, and how much of each is the prior's own forward passes: their limit."""
+    from dreamsmith.evaluation.bench import bench_stages
+
+    request = GenerationRequest(prompt, preset=preset, method=method)
+    for speed in bench_stages(request, steps):
+        if as_json:
+            print(json.dumps(dataclasses.asdict(speed)), flush=True)
+            continue
+        print(
+            f"{speed.stage:<8} {speed.step_milliseconds:6.0f} ms a step, "
+            f"{speed.prior_share:4.0%} of it in the prior, "
+            f"{speed.relative_cost:.2f} of a step of the field",
+            flush=True,
+        )
