@@ -4,12 +4,22 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import tempfile
 from collections.abc import Iterator
 
 import pytest
 
+# Tokens of servers that tests start must not lie among the user's own.
+_TOKENS = tempfile.TemporaryDirectory(prefix="dreamsmith-tokens-")
+os.environ["DREAMSMITH_TOKEN_DIR"] = _TOKENS.name
+
 # Those tests run in another environment; a plain `pytest` in this one leaves them out.
 collect_ignore = [] if importlib.util.find_spec("bpy") else ["blender"]
+
+
+def pytest_unconfigure() -> None:
+    _TOKENS.cleanup()
 
 
 @pytest.fixture

@@ -50,6 +50,19 @@ class ServerUnreachable(DreamsmithError):
     exit_code = 3
 
 
+class NotAuthenticated(DreamsmithError):
+    """The server wants a token and got none."""
+
+    reason = "TOKEN_REQUIRED"
+    exit_code = 2
+
+
+class TokenRefused(NotAuthenticated):
+    """The server does not take this token: unknown, revoked, expired."""
+
+    reason = "TOKEN_REFUSED"
+
+
 class GenerationFailed(DreamsmithError):
     """The job ran and could not make an asset."""
 

@@ -10,6 +10,25 @@ from pathlib import Path
 from dreamsmith.errors import InvalidRequest
 
 
+def write_private(path: Path, data: bytes) -> None:
+    """Write ``data`` to a file that only its owner can read, beside it first and then renamed.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    # mkstemp makes files that no other user can read.
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
 def write_atomic(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path``: beside it first, flushed to the disk, then renamed.
 

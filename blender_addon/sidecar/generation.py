@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import grpc
+import local_token
 from schema import Schema
 
 CALL_TIMEOUT_SECONDS = 15.0
@@ -46,11 +47,12 @@ class Generation:
         self._schema = schema
         self._server: str = command["server"]
         self._request: dict[str, Any] = command["request"]
+        self._is_local: bool = command["is_local"]
         self._send_message = send
         self._job = ""
         self._cancelled = threading.Event()
         self._channel = grpc.insecure_channel(
-            self._server, options=_channel_options(command["is_local"])
+            self._server, options=_channel_options(self._is_local)
         )
 
     def run(self) -> None:
@@ -123,13 +125,19 @@ class Generation:
         while True:
             try:
                 request = ask(name=self._job, resume_after=newest)
-                for event in watch(request, timeout=WATCH_TIMEOUT_SECONDS):
+                metadata = self._metadata()
+                for event in watch(request, timeout=WATCH_TIMEOUT_SECONDS, metadata=metadata):
                     heard = time.monotonic()
                     newest = max(newest, event.sequence)
                     if self._handle(event):
                         return
             except grpc.RpcError as error:
-                if error.code() not in _PASSING or self._cancelled.is_set():
+                # A server that starts anew has a new token.
+                is_new_server = (
+                    error.code() is grpc.StatusCode.UNAUTHENTICATED and metadata != self._metadata()
+                )
+                is_passing = error.code() in _PASSING or is_new_server
+                if not is_passing or self._cancelled.is_set():
                     raise
             if time.monotonic() - heard > LOST_AFTER_SECONDS:
                 raise GenerationEnded(
@@ -233,7 +241,8 @@ class Generation:
         read = self._schema.method(self._channel, "GenerationService", "ReadArtifact")
         ask = self._schema.message("ReadArtifactRequest")
         request = ask(name=name, read_offset=offset, read_limit=limit)
-        return b"".join(piece.data for piece in read(request, timeout=WATCH_TIMEOUT_SECONDS))
+        pieces = read(request, timeout=WATCH_TIMEOUT_SECONDS, metadata=self._metadata())
+        return b"".join(piece.data for piece in pieces)
 
     def _arrays(
         self, specs: Iterable[Any], data: bytes
@@ -252,7 +261,10 @@ class Generation:
     def _call(self, service: str, method: str, **fields: Any) -> Any:
         request = self._schema.message(f"{method}Request")(**fields)
         call = self._schema.method(self._channel, service, method)
-        return call(request, timeout=CALL_TIMEOUT_SECONDS)
+        return call(request, timeout=CALL_TIMEOUT_SECONDS, metadata=self._metadata())
+
+    def _metadata(self) -> list[tuple[str, str]]:
+        return local_token.metadata(self._server) if self._is_local else []
 
     def _send(self, event: str, blocks: Mapping[str, bytes] | None = None, **fields: Any) -> None:
         header = {"event": event, "request_id": self._request["request_id"], **fields}

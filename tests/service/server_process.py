@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dreamsmith.client import Client
@@ -36,12 +36,14 @@ def wait_until(holds: Callable[[], bool], what: str) -> None:
 class ServerProcess:
     """``dreamsmith serve`` on a free port."""
 
-    def __init__(self, data_dir: Path, port: int = 0) -> None:
+    def __init__(self, data_dir: Path, port: int = 0, words: Sequence[str] = ()) -> None:
         self.data_dir = data_dir
         command = [sys.executable, "-m", "dreamsmith", "serve", "--json", "--port", str(port)]
         self._errors = (data_dir.parent / f"{data_dir.name}.stderr").open("a+")
         self._process = subprocess.Popen(
-            [*command, "--data-dir", str(data_dir)], stdout=subprocess.PIPE, stderr=self._errors
+            [*command, "--data-dir", str(data_dir), *words],
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
         )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -15,12 +15,14 @@ import google_crc32c
 import grpc
 
 from dreamsmith.client.capabilities import Capabilities
+from dreamsmith.client.credentials import GivenToken, LoopbackToken, Token
 from dreamsmith.client.download import PartialFile
 from dreamsmith.errors import (
     DreamsmithError,
     InvalidRequest,
     ServerDraining,
     ServerUnreachable,
+    TokenRefused,
     TransferFailed,
 )
 from dreamsmith.events import PreviewImage, PreviewMesh, Progress
@@ -29,6 +31,7 @@ from dreamsmith.v1 import generation_pb2 as api
 from dreamsmith.v1 import generation_pb2_grpc as api_grpc
 from dreamsmith.wire import convert
 from dreamsmith.wire.job import Artifact, Job
+from dreamsmith.wire.loopback import is_loopback
 from dreamsmith.wire.status import call_to_error
 
 DEFAULT_SERVER: Final = "127.0.0.1:50051"
@@ -72,6 +75,7 @@ class Client:
         self,
         server: str = DEFAULT_SERVER,
         *,
+        token: str | None = None,
         timeout_seconds: float = 15.0,
         reconnect_seconds: float = 60.0,
     ) -> None:
@@ -79,6 +83,7 @@ class Client:
 
         Args:
             server: ``HOST:PORT``.
+            token: what lets you in; of a server on this machine it is found.
             timeout_seconds: for calls that do not stream.
             reconnect_seconds: how long `watch` and `download` look for a server that went away.
 
@@ -93,6 +98,8 @@ class Client:
         self.server = server
         self._timeout_seconds = timeout_seconds
         self._reconnect_seconds = reconnect_seconds
+        is_found = token is None and is_loopback(host)
+        self._token: Token = LoopbackToken(int(port)) if is_found else GivenToken(token or "")
         self._channel = grpc.insecure_channel(server, options=_OPTIONS)
         self._generation = api_grpc.GenerationServiceStub(self._channel)
         self._capabilities = api_grpc.CapabilityServiceStub(self._channel)
@@ -200,7 +207,7 @@ class Client:
                 name=name, resume_after=sequence, without_previews=not with_previews
             )
             try:
-                for response in self._generation.WatchJob(message):
+                for response in self._stream(self._generation.WatchJob, message):
                     patience.renew()
                     event = _event(response)
                     if event is not None:
@@ -208,7 +215,7 @@ class Client:
                         yield event
                 return
             except grpc.RpcError as error:
-                if not _is_gone(error) or not patience.wait():
+                if not self._is_gone(error) or not patience.wait():
                     self._raise(error)
 
     def download(self, job: str, artifact: str, target: Path) -> Artifact:
@@ -234,11 +241,11 @@ class Client:
             while partial.size_bytes < described.size_bytes:
                 message = api.ReadArtifactRequest(name=name, read_offset=partial.size_bytes)
                 try:
-                    for chunk in self._generation.ReadArtifact(message):
+                    for chunk in self._stream(self._generation.ReadArtifact, message):
                         patience.renew()
                         partial.append(_checked(chunk, partial.size_bytes))
                 except grpc.RpcError as error:
-                    if not _is_gone(error) or not patience.wait():
+                    if not self._is_gone(error) or not patience.wait():
                         self._raise(error)
             partial.finish()
         return described
@@ -256,7 +263,7 @@ class Client:
         message = api.ReadArtifactRequest(name=name, read_offset=offset, read_limit=limit)
         data = bytearray()
         try:
-            for chunk in self._generation.ReadArtifact(message):
+            for chunk in self._stream(self._generation.ReadArtifact, message):
                 data += _checked(chunk, offset + len(data))
         except grpc.RpcError as error:
             self._raise(error)
@@ -265,16 +272,38 @@ class Client:
     def _describe(self, name: str) -> Artifact:
         message = api.ReadArtifactRequest(name=name, read_limit=1)
         try:
-            first = next(iter(self._generation.ReadArtifact(message)))
+            first = next(iter(self._stream(self._generation.ReadArtifact, message)))
         except grpc.RpcError as error:
             self._raise(error)
         return convert.message_to_artifact(first.artifact)
 
     def _call(self, method: Callable[..., _Answer], message: Any) -> _Answer:
         try:
-            return method(message, timeout=self._timeout_seconds)
+            try:
+                return self._unary(method, message)
+            except grpc.RpcError as error:
+                if not self._has_restarted(error):
+                    raise
+            return self._unary(method, message)
         except grpc.RpcError as error:
             self._raise(error)
+
+    def _unary(self, method: Callable[..., _Answer], message: Any) -> _Answer:
+        return method(message, timeout=self._timeout_seconds, metadata=self._token.metadata())
+
+    def _stream(self, method: Callable[..., Iterable[_Answer]], message: Any) -> Iterable[_Answer]:
+        return method(message, metadata=self._token.metadata())
+
+    def _has_restarted(self, error: Any) -> bool:
+        """Whether a call that began with one server met another that started meanwhile."""
+        return isinstance(call_to_error(error), TokenRefused) and self._token.has_changed()
+
+    def _is_gone(self, error: Any) -> bool:
+        return (
+            error.code() in _GONE
+            or isinstance(call_to_error(error), ServerDraining)
+            or self._has_restarted(error)
+        )
 
     def _raise(self, error: Any) -> NoReturn:
         known = call_to_error(error)
@@ -313,10 +342,6 @@ class _Patience:
 def full_name(job: str) -> str:
     """``jobs/{job}``, whether the prefix was given or not."""
     return job if job.startswith("jobs/") else f"jobs/{job}"
-
-
-def _is_gone(error: Any) -> bool:
-    return error.code() in _GONE or isinstance(call_to_error(error), ServerDraining)
 
 
 def _event(response: api.WatchJobResponse) -> WatchEvent | None:

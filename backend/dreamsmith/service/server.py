@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import signal
 import socket
 from collections.abc import Callable
@@ -19,13 +18,16 @@ from grpc_reflection.v1alpha import reflection
 
 from dreamsmith.errors import ServerNotStarted
 from dreamsmith.priors.memory import check_vram
+from dreamsmith.service.authentication import Authentication
 from dreamsmith.service.board import Board
 from dreamsmith.service.devices import Devices
 from dreamsmith.service.folders import DataFolder, FolderLock
+from dreamsmith.service.loopback_token import loopback_token
 from dreamsmith.service.scheduler import Scheduler
 from dreamsmith.service.servicers import CapabilityServicer, GenerationServicer
 from dreamsmith.v1 import generation_pb2 as api
 from dreamsmith.v1 import generation_pb2_grpc as api_grpc
+from dreamsmith.wire.loopback import is_loopback
 
 _SERVICES = tuple(
     api.DESCRIPTOR.services_by_name[name].full_name
@@ -95,7 +97,8 @@ async def _serve(options: ServerOptions, on_listening: Callable[[str, int], None
     scheduler = Scheduler(board, folder, vram_gib=options.vram_gib)
     await scheduler.recover()
     generation = GenerationServicer(board, scheduler, folder)
-    server = grpc.aio.server(options=_OPTIONS)
+    authentication = Authentication()
+    server = grpc.aio.server(options=_OPTIONS, interceptors=(authentication,))
     api_grpc.add_GenerationServiceServicer_to_server(generation, server)
     api_grpc.add_CapabilityServiceServicer_to_server(CapabilityServicer(Devices()), server)
     healthiness: Any = vars(health)["aio"].HealthServicer()
@@ -107,22 +110,23 @@ async def _serve(options: ServerOptions, on_listening: Callable[[str, int], None
         port = server.add_insecure_port(_join(options.host, options.port))
     except RuntimeError:
         raise _port_in_use(options.port) from None
-    await server.start()
-    for name in ("", *_SERVICES):
-        await healthiness.set(name, health_pb2.HealthCheckResponse.SERVING)
-    running = asyncio.create_task(scheduler.run())
-    on_listening(options.host, port)
-    # The scheduler ends by itself only when it fails, and then the server must not seem well.
-    signalled = asyncio.create_task(stopping.wait())
-    await asyncio.wait((signalled, running), return_when=asyncio.FIRST_COMPLETED)
-    await healthiness.enter_graceful_shutdown()
-    await generation.drain()
-    signalled.cancel()
-    running.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await running
-    await scheduler.drain()
-    await server.stop(_STREAM_END_SECONDS)
+    with loopback_token(port) as authentication.loopback_token:
+        await server.start()
+        for name in ("", *_SERVICES):
+            await healthiness.set(name, health_pb2.HealthCheckResponse.SERVING)
+        running = asyncio.create_task(scheduler.run())
+        on_listening(options.host, port)
+        # The scheduler ends by itself only when it fails, and then the server must not seem well.
+        signalled = asyncio.create_task(stopping.wait())
+        await asyncio.wait((signalled, running), return_when=asyncio.FIRST_COMPLETED)
+        await healthiness.enter_graceful_shutdown()
+        await generation.drain()
+        signalled.cancel()
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+        await scheduler.drain()
+        await server.stop(_STREAM_END_SECONDS)
     await board.close()
 
 
@@ -145,11 +149,8 @@ async def _check_budget(vram_gib: float) -> None:
 
 
 def _check_host(host: str) -> None:
-    if host == "localhost":
+    if is_loopback(host):
         return
-    with contextlib.suppress(ValueError):
-        if ipaddress.ip_address(host).is_loopback:
-            return
     raise ServerNotStarted(
         f"--host {host} is not this machine alone: only 127.0.0.1, ::1 or localhost are served, "
         "because connections are neither encrypted nor authenticated yet"

@@ -21,6 +21,8 @@ _CODES: Final[dict[type[DreamsmithError], grpc.StatusCode]] = {
     errors.RequestIdReused: grpc.StatusCode.INVALID_ARGUMENT,
     errors.JobNotFound: grpc.StatusCode.NOT_FOUND,
     errors.ArtifactNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.NotAuthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    errors.TokenRefused: grpc.StatusCode.UNAUTHENTICATED,
     errors.QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.ServerDraining: grpc.StatusCode.UNAVAILABLE,
 }
