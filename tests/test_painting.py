@@ -12,9 +12,10 @@ import trimesh
 from asset.meshes import joined, mesh_of, moved, sphere, torus
 from trimesh.visual import TextureVisuals
 
-from dreamsmith.asset.glb import glb_bytes, read_glb, read_mesh
+from dreamsmith.asset.glb import glb_bytes, read_glb
 from dreamsmith.asset.inspection import inspect_glb
 from dreamsmith.asset.model import Asset, Mesh
+from dreamsmith.asset.own_mesh import read_own_mesh
 from dreamsmith.asset.preview import albedo_pixels, png_bytes
 from dreamsmith.cli import run
 from dreamsmith.errors import Cancelled, InvalidRequest
@@ -60,10 +61,10 @@ def painted(request: GenerationRequest, workspace: Path) -> Asset:
 
 
 def test_vertices_triangles_and_uvs_stay_to_the_last_bit(start: Path, tmp_path: Path) -> None:
-    before = read_mesh(start)
+    before = read_own_mesh(start).mesh
     asset = painted(asked(start), tmp_path)
     (tmp_path / "painted.glb").write_bytes(glb_bytes(asset))
-    after = read_mesh(tmp_path / "painted.glb")
+    after = read_own_mesh(tmp_path / "painted.glb").mesh
     for name in ("positions", "triangles", "corner_uv", "corner_normals"):
         np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
     # It was painted indeed: not the grey that it came with.
@@ -77,7 +78,7 @@ def test_an_open_mesh_without_uvs_gets_an_atlas_and_keeps_its_hard_edges(tmp_pat
     box.update_faces(np.arange(10))
     box.unmerge_vertices()
     path = without_uv(tmp_path / "open.glb", box)
-    before = read_mesh(path)
+    before = read_own_mesh(path).mesh
     assert before.corner_uv is None
     asset = painted(asked(path), tmp_path)
     np.testing.assert_array_equal(asset.mesh.positions, before.positions)
@@ -87,7 +88,7 @@ def test_an_open_mesh_without_uvs_gets_an_atlas_and_keeps_its_hard_edges(tmp_pat
     assert not found.closed and found.faces == 10
     assert found.texture is not None and found.texture.overlap is not None
     assert found.texture.overlap < 0.005
-    written = read_mesh(tmp_path / "painted.glb").corner_normals
+    written = read_own_mesh(tmp_path / "painted.glb").mesh.corner_normals
     assert written is not None and before.corner_normals is not None
     np.testing.assert_allclose(np.abs(written).max(-1), 1, atol=1e-6)
     np.testing.assert_array_equal(written, before.corner_normals)
@@ -100,7 +101,7 @@ def test_uvs_that_lie_on_each_other_are_not_painted_on(tmp_path: Path) -> None:
     uv = np.tile([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]], (12, 1))
     box.visual = TextureVisuals(uv=uv)
     path = without_uv(tmp_path / "folded.glb", box)
-    assert read_mesh(path).corner_uv is not None
+    assert read_own_mesh(path).mesh.corner_uv is not None
     (tmp_path / "painted.glb").write_bytes(glb_bytes(painted(asked(path), tmp_path)))
     (found,) = inspect_glb(tmp_path / "painted.glb")
     assert found.texture is not None and found.texture.overlap == pytest.approx(0, abs=0.005)
@@ -133,9 +134,9 @@ def broken(folder: Path, kind: str) -> Path:
     box = trimesh.creation.box((1, 1, 1))
     if kind == "text":
         path.write_text("no mesh")
-    elif kind == "two":
-        scene = trimesh.Scene([box, box.copy()])
-        path.write_bytes(scene.export(file_type="glb"))
+    elif kind == "points":
+        cloud = trimesh.Scene([trimesh.PointCloud(box.vertices)])
+        path.write_bytes(cloud.export(file_type="glb"))
     elif kind == "nan":
         box.vertices = np.where(box.vertices > 0, np.nan, box.vertices)
         without_uv(path, box)
@@ -150,7 +151,7 @@ def broken(folder: Path, kind: str) -> Path:
     [
         ("missing", "cannot read"),
         ("text", "no GLB file"),
-        ("two", "join them first"),
+        ("points", "holds no triangles"),
         ("nan", "not finite"),
         ("flat", "no triangle with an area"),
     ],

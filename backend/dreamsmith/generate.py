@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from dreamsmith import __version__
-from dreamsmith.asset.glb import read_mesh
 from dreamsmith.asset.model import Mesh
+from dreamsmith.asset.own_mesh import read_own_mesh
 from dreamsmith.asset.preview import png_bytes
 from dreamsmith.checkpoint import Position, read_checkpoint, write_checkpoint
 from dreamsmith.distillation.guidance import Guidance
@@ -84,7 +84,7 @@ def generate(
     """
     request = request.validated()
     check_prompt(request)
-    start = read_mesh(Path(request.start)) if request.start else None
+    start = read_own_mesh(Path(request.start)).mesh if request.start else None
     if vram_gib is not None:
         check_vram(vram_gib, cuda_bytes())
     return _Run(request, workspace, stop, vram_gib, start).events()

@@ -186,8 +186,8 @@ class GenerationRequest:
         seed: 0 to 2^63 - 1.
         variations: assets to make in one job, 1 to 8; with ``vsd`` they keep away from each other.
         steps: optimisation steps of the field stage, or of painting; None takes the preset's.
-        start: a GLB file of this machine whose mesh is painted, its shape and size kept; empty: a
-            shape is made too.
+        start: a mesh file of this machine (`dreamsmith.asset.own_mesh.FORMATS`) that is painted,
+            its shape and size kept; empty: a shape is made too.
         resolution: largest edge of the pictures that are shown to the prior, in pixels, 16 to 1024;
             None: the preset's or the recipe's.
         cameras: from where the object is seen.

@@ -19,12 +19,9 @@ from trimesh.visual.material import PBRMaterial
 
 from dreamsmith import __version__
 from dreamsmith.asset.model import Asset, Mesh
-from dreamsmith.asset.shape import measure_shape
 from dreamsmith.errors import InvalidRequest
 from dreamsmith.surface.regularise import vertex_normals
 
-# Of a mesh that is read.
-MAXIMUM_FACES = 1_000_000
 # ARRAY_BUFFER and ELEMENT_ARRAY_BUFFER.
 _VERTICES = 34962
 _INDICES = 34963
@@ -127,28 +124,6 @@ def read_glb(source: Path | bytes) -> Asset:
         metallic=1.0 if material.metallicFactor is None else float(material.metallicFactor),
         provenance=provenance,
     )
-
-
-def read_mesh(path: Path) -> Mesh:
-    """The one mesh of a GLB file, whoever made it, in Blender's frame, with its normals.
-
-    Vertices that the file has several times at one place count as one; nothing else is changed.
-
-    Raises:
-        InvalidRequest: the file cannot be read, or is not such a GLB; or the mesh has coordinates
-            that are not finite, no surface, or more than `MAXIMUM_FACES` triangles.
-    """
-    _, mesh, _ = _read(read_file(path, "mesh"))
-    faces = len(mesh.triangles)
-    if faces > MAXIMUM_FACES:
-        raise InvalidRequest(
-            "mesh", f"{str(path)!r} has {faces} triangles, {MAXIMUM_FACES} are allowed: decimate it"
-        )
-    if not np.isfinite(mesh.positions).all():
-        raise InvalidRequest("mesh", f"{str(path)!r} has coordinates that are not finite")
-    if faces == 0 or not measure_shape(mesh.positions, mesh.triangles, weld=False).area > 0:
-        raise InvalidRequest("mesh", f"{str(path)!r} has no triangle with an area")
-    return mesh
 
 
 def read_file(path: Path, field: str) -> bytes:

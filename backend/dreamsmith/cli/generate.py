@@ -75,25 +75,19 @@ def generate(
 ) -> None:
     """Make an asset in this process: FILE.glb, FILE.turntable.png and FILE.webp."""
     request = request_of(locals()).validated()
-    from dreamsmith.console import reporter
-    from dreamsmith.outputs import Outputs
-    from dreamsmith.priors import check_prompt
-    from dreamsmith.priors.memory import check_vram, cuda_bytes
-
-    check_prompt(request)
-    outputs = Outputs.at(output, request.variations)
-    if vram_gib is not None:
-        check_vram(vram_gib, cuda_bytes())
-    if request.start:
-        from dreamsmith.asset.glb import read_mesh
-
-        read_mesh(Path(request.start))
-    folder = workspace or outputs.workspace
-    is_own_folder = not folder.exists()
-    make_folder(folder)
     from dreamsmith import checkpoint
+    from dreamsmith.console import reporter
     from dreamsmith.events import AssetReady
     from dreamsmith.generate import generate as run
+    from dreamsmith.outputs import Outputs
+
+    outputs = Outputs.at(output, request.variations)
+    folder = workspace or outputs.workspace
+    stopped: list[int] = []
+    # Refuses what cannot be, before anything is written.
+    events = run(request, workspace=folder, stop=lambda: bool(stopped), vram_gib=vram_gib)
+    is_own_folder = not folder.exists()
+    make_folder(folder)
 
     if request.recipe:
         from dreamsmith.presets import settings_for
@@ -108,11 +102,9 @@ def generate(
     elif checkpoint.read_checkpoint(folder, request.fingerprint()) is None:
         print(f"no checkpoint of this request in {folder}: from the beginning", file=sys.stderr)
     made: list[int] = []
-    with _stop_on_signal() as stopped, reporter(as_json) as shown:
+    with _stop_on_signal(stopped), reporter(as_json) as shown:
         try:
-            for event in run(
-                request, workspace=folder, stop=lambda: bool(stopped), vram_gib=vram_gib
-            ):
+            for event in events:
                 shown.show(event)
                 if isinstance(event, AssetReady):
                     made.append(event.variation)
@@ -146,9 +138,8 @@ def generate(
 
 
 @contextlib.contextmanager
-def _stop_on_signal() -> Iterator[list[int]]:
-    """A list that is empty until Ctrl-C or SIGTERM; the second one ends the program at once."""
-    received: list[int] = []
+def _stop_on_signal(received: list[int]) -> Iterator[None]:
+    """Add to a list on Ctrl-C and SIGTERM; the second one ends the program at once."""
 
     def stop(number: int, _: Any) -> None:
         if received:
@@ -159,7 +150,7 @@ def _stop_on_signal() -> Iterator[list[int]]:
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, stop) for number in numbers]
     try:
-        yield received
+        yield
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)

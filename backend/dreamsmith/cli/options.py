@@ -92,7 +92,8 @@ TextureSize = Annotated[int | None, typer.Option(help="Texels of an edge; else t
 Start = Annotated[
     str,
     typer.Option(
-        "--start", help="A GLB file whose mesh is painted: its shape, size and UVs are kept."
+        "--start",
+        help="A mesh to paint (GLB, glTF, OBJ, PLY, STL): its shape, size and UVs are kept.",
     ),
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", help="The .glb file to write.")]
