@@ -17,6 +17,7 @@ from dreamsmith.cameras import Cameras
 from dreamsmith.kernels.rasterize import select_rasterizer
 from dreamsmith.surface.regularise import face_normals, vertex_normals
 from dreamsmith.surface.render import clip_positions
+from dreamsmith.surface.textured import texture_colors
 
 # The mesh is scaled into the unit sphere, which this camera just holds.
 DISTANCE = 3.0
@@ -167,13 +168,15 @@ def _draw(
     points = points - middle
     points = points / points.norm(dim=-1).max().clamp_min(1e-12)
     normals = vertex_normals(points, triangles)
-    corners = torch.arange(mesh.triangles.size).reshape(-1, 3)
+    corner_uv = mesh.corner_uv
     if cull_backfaces:
         toward = camera.position - points[triangles[:, 0]]
         facing = (face_normals(points, triangles) * toward).sum(-1) > 0
-        triangles, corners = triangles[facing], corners[facing]
+        triangles = triangles[facing]
+        corner_uv = None if corner_uv is None else corner_uv[facing.numpy()]
     size = (image.shape[0], image.shape[1])
-    rast = rasterizer.rasterize(clip_positions(points, camera), triangles, size)
+    pos_clip = clip_positions(points, camera)
+    rast = rasterizer.rasterize(pos_clip, triangles, size)
     covered = rast[0, ..., 3] > 0
     if not bool(covered.any()):
         return
@@ -183,13 +186,8 @@ def _draw(
     light = camera.rotation[0] @ torch.tensor(LIGHT)
     cosine = (normalize(seen_normals, dim=-1) @ (light / light.norm())).clamp_min(0)[:, None]
     color = torch.full((len(cosine), 3), PLAIN)
-    if albedo is not None and mesh.corner_uv is not None:
-        uv = torch.from_numpy(mesh.corner_uv.reshape(-1, 2))
-        uv = rasterizer.interpolate(uv, seen, corners)
-        # The texture's first row is its top, v = 1.
-        uv = torch.stack((uv[..., 0], 1 - uv[..., 1]), -1)
-        texture = torch.from_numpy(albedo.astype(np.float32) / 255)[None]
-        color = rasterizer.texture(texture, uv)[0, 0]
+    if albedo is not None and corner_uv is not None:
+        color = texture_colors(rasterizer, albedo, corner_uv, rast, pos_clip, triangles)
     elif mesh.colors is not None:
         colors = torch.from_numpy(mesh.colors.astype(np.float32) / 255)
         color = rasterizer.interpolate(colors, seen, triangles)[0, 0]

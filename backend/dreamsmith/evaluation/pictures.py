@@ -15,7 +15,8 @@ from dreamsmith.asset.preview import albedo_pixels
 from dreamsmith.cameras import Cameras
 from dreamsmith.kernels.rasterize import select_rasterizer
 from dreamsmith.priors.bundled.solids import RADIUS
-from dreamsmith.surface.render import render_surface
+from dreamsmith.surface.render import SurfaceBuffers, render_surface
+from dreamsmith.surface.textured import texture_colors
 
 Style = Literal["albedo", "shaded", "textureless"]
 STYLES: Final[tuple[Style, ...]] = ("albedo", "shaded", "textureless")
@@ -49,7 +50,7 @@ def asset_pictures(asset: Asset, resolution: int) -> dict[Style, Tensor]:
     lit = _AMBIENT + (1 - _AMBIENT) * cosine
     covered = buffers.covered[:, None].float()
     background = torch.tensor(_BACKGROUNDS).repeat(VIEWS // 2)[:, None, None, None]
-    albedo = _texture(asset, buffers.rast)
+    albedo = _texture(asset, buffers)
 
     def picture(color: Tensor) -> Tensor:
         image = covered * color + (1 - covered) * background
@@ -100,13 +101,16 @@ def _corner_uv(mesh: Mesh) -> NDArray[np.float32]:
     return mesh.corner_uv
 
 
-def _texture(asset: Asset, rast: Tensor) -> Tensor:
-    """The albedo that each pixel of a rasterisation shows, shape (B, 3, R, R)."""
-    rasterizer = select_rasterizer("cpu")
-    corners = torch.arange(asset.mesh.triangles.size).reshape(-1, 3)
-    uv = torch.from_numpy(_corner_uv(asset.mesh).reshape(-1, 2))
-    uv = rasterizer.interpolate(uv, rast, corners)
-    # The texture's first row is its top, v = 1.
-    uv = torch.stack((uv[..., 0], 1 - uv[..., 1]), -1)
-    texels = torch.from_numpy(albedo_pixels(asset.albedo_png).astype(np.float32) / 255)[None]
-    return rasterizer.texture(texels.expand(len(rast), -1, -1, -1), uv).permute(0, 3, 1, 2)
+def _texture(asset: Asset, buffers: SurfaceBuffers) -> Tensor:
+    """The albedo that each pixel shows, shape (B, 3, R, R)."""
+    colors = texture_colors(
+        select_rasterizer("cpu"),
+        albedo_pixels(asset.albedo_png),
+        _corner_uv(asset.mesh),
+        buffers.rast,
+        buffers.pos_clip,
+        buffers.triangles,
+    )
+    picture = torch.zeros(*buffers.covered.shape, 3)
+    picture[buffers.covered] = colors
+    return picture.permute(0, 3, 1, 2)

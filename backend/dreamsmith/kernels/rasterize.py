@@ -13,9 +13,15 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import grid_sample
 
 from dreamsmith.errors import InvalidRequest
+from dreamsmith.kernels.texture import (
+    highest_mip_level,
+    mip_level,
+    mip_pyramid,
+    sample_bilinear,
+    sample_mipmapped,
+)
 
 # In the place of a w of 0, which belongs to no place in the picture.
 NO_W = 1e-12
@@ -48,15 +54,18 @@ class Rasterizer(Protocol):
         Zero where nothing is hit. Gradients to ``attr`` and, through u and v, to positions.
         """
 
-    def texture(self, tex: Tensor, uv: Tensor) -> Tensor:
-        """Bilinear look-up, clamped at the border.
+    def texture(self, tex: Tensor, uv: Tensor, uv_da: Tensor | None = None) -> Tensor:
+        """Look-up, linear between texels and clamped at the border; with mip levels if asked for.
 
         Args:
             tex: shape (1 or B, Ht, Wt, C); its first row is v = 0.
             uv: shape (B, H, W, 2) in [0, 1].
+            uv_da: how ``uv`` changes from a pixel to the next, shape (B, H, W, 4), from
+                `dreamsmith.kernels.texture.attribute_derivatives`; then linear between mip levels
+                too, which go on while both edges are even. None: the texture as it is.
 
         Returns:
-            shape (B, H, W, C), with gradients to both.
+            shape (B, H, W, C), with gradients to all three.
         """
 
     def antialias(self, color: Tensor, rast: Tensor, pos_clip: Tensor, tri: Tensor) -> Tensor:
@@ -146,11 +155,15 @@ class TorchRasterizer:
         empty = attr.new_zeros((*rast.shape[:3], attr.shape[-1]))
         return empty.index_put((batch, row, column), (values * weights[..., None]).sum(1))
 
-    def texture(self, tex: Tensor, uv: Tensor) -> Tensor:
+    def texture(self, tex: Tensor, uv: Tensor, uv_da: Tensor | None = None) -> Tensor:
         """See `Rasterizer.texture`."""
-        image = tex.permute(0, 3, 1, 2).expand(len(uv), -1, -1, -1)
-        sampled = grid_sample(image, uv * 2 - 1, padding_mode="border", align_corners=False)
-        return sampled.permute(0, 2, 3, 1)
+        if uv_da is None:
+            return sample_bilinear(tex, uv)
+        levels = mip_pyramid(tex)
+        level = mip_level(uv_da, tex.shape[1], tex.shape[2], len(levels) - 1)
+        return self._mipmapped(levels, uv, level)
+
+    _mipmapped = staticmethod(sample_mipmapped)
 
     def antialias(self, color: Tensor, rast: Tensor, pos_clip: Tensor, tri: Tensor) -> Tensor:
         """See `Rasterizer.antialias`."""
@@ -183,10 +196,16 @@ class NvdiffrastRasterizer:
         )[0]
         return values
 
-    def texture(self, tex: Tensor, uv: Tensor) -> Tensor:
+    def texture(self, tex: Tensor, uv: Tensor, uv_da: Tensor | None = None) -> Tensor:
         """See `Rasterizer.texture`."""
+        mips: dict[str, Any] = {"filter_mode": "linear"}
+        if uv_da is not None:
+            # Without a limit it refuses a texture whose edges become odd before the last level.
+            highest = highest_mip_level(tex.shape[1], tex.shape[2])
+            mips = {"filter_mode": "linear-mipmap-linear", "max_mip_level": highest}
+            mips["uv_da"] = uv_da.contiguous()
         values: Tensor = self._operations.texture(
-            tex.contiguous(), uv.contiguous(), filter_mode="linear", boundary_mode="clamp"
+            tex.contiguous(), uv.contiguous(), boundary_mode="clamp", **mips
         )
         return values
 

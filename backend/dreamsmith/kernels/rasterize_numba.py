@@ -10,6 +10,7 @@ import torch
 from numba import get_num_threads, njit, prange
 from torch import Tensor
 
+from dreamsmith.kernels._texture_numba import sample_mipmapped
 from dreamsmith.kernels.rasterize import NO_W, TorchRasterizer, blend_pairs
 
 # Pixels by which a triangle's bounds are widened, so that rounding loses no pixel centre.
@@ -17,9 +18,10 @@ ROUNDING = 1e-2
 
 
 class NumbaRasterizer(TorchRasterizer):
-    """Compiled loops over bands of rows; textures are torch's own `grid_sample`."""
+    """Compiled loops over bands of rows; a texture without levels is torch's own `grid_sample`."""
 
     name = "numba"
+    _mipmapped = staticmethod(sample_mipmapped)
 
     def rasterize(self, pos_clip: Tensor, tri: Tensor, resolution: tuple[int, int]) -> Tensor:
         """See `Rasterizer.rasterize`."""
