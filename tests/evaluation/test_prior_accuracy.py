@@ -6,7 +6,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 from dreamsmith.evaluation.classifier import load_classifier
-from dreamsmith.evaluation.prior_accuracy import prior_accuracy
+from dreamsmith.evaluation.prior_accuracy import prior_accuracy, truth_accuracy
 from dreamsmith.priors.bundled.model import (
     build_pipeline,
     build_text_encoder,
@@ -30,6 +30,17 @@ def test_an_untrained_prior_is_seldom_named_right(monkeypatch: pytest.MonkeyPatc
     assert told == [(4, 4)]
     assert list(found.objects) == ["mug", "cone"]
     assert found.both < 0.5
+
+
+def test_true_pictures_of_the_same_prompts_are_named_right(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = "dreamsmith.evaluation.prior_accuracy"
+    monkeypatch.setattr(f"{module}.OBJECTS", {"chair": None, "torus": None})
+    monkeypatch.setattr(f"{module}.COLORS", {"yellow": (0.9, 0.8, 0.1), "blue": (0.1, 0.2, 0.8)})
+    found = truth_accuracy(load_classifier(), 6)
+    assert sorted(found.objects) == ["chair", "torus"]
+    assert found.both > 0.9
 
 
 @pytest.mark.slow

@@ -3,15 +3,18 @@
 
 ``python -m dreamsmith.evaluation.prior_accuracy --samples 2`` asks for every object in each colour,
 seen from the front, a side and the back in turn. Overhead views are left out: from straight above
-a cone is a disc for anybody.
+a cone is a disc for anybody. True pictures of the same prompts are named too: seen from below a
+house is a cube, and a mug hides its handle, so that no judge names all of them, and no prior can be
+asked for more.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import torch
 import typer
@@ -24,18 +27,30 @@ from transformers.utils import logging as transformers_logging
 
 from dreamsmith.errors import DreamsmithError
 from dreamsmith.evaluation.classifier import (
+    RESOLUTION,
     WEIGHTS,
     Accuracy,
     PropClassifier,
     accuracy,
     load_classifier,
 )
+from dreamsmith.evaluation.renders import plain_renders
+from dreamsmith.priors.bundled.dataset import TRAINING_RANGES
 from dreamsmith.priors.bundled.sheet import sample
 from dreamsmith.priors.bundled.vocabulary import COLORS, OBJECTS
 from dreamsmith.priors.locate import locate
+from dreamsmith.request import Interval
 
-_VIEWS = ("front view", "side view", "back view")
+# Azimuths of each, in degrees: as `view_phrase` says them.
+_VIEWS: Final = {
+    "front view": (Interval(-45, 45),),
+    "side view": (Interval(45, 135), Interval(-135, -45)),
+    "back view": (Interval(135, 180), Interval(-180, -135)),
+}
+_ELEVATIONS: Final = Interval(TRAINING_RANGES.elevation_degrees.low, 60)
 _CHUNK = 48
+# They cost next to nothing.
+_TRUTH_SAMPLES = 10
 
 
 def prior_accuracy(
@@ -54,10 +69,10 @@ def prior_accuracy(
         seed: of the noise that the pictures are drawn from.
         progress: told how many pictures are drawn, and of how many.
     """
-    truth = [(name, color) for name in OBJECTS for color in COLORS for _ in range(samples)]
+    truth, views = _asked(samples)
     prompts = [
-        f"{'an' if color[0] in 'aeiou' else 'a'} {color} {name}, {_VIEWS[index % len(_VIEWS)]}"
-        for index, (name, color) in enumerate(truth)
+        f"{'an' if color[0] in 'aeiou' else 'a'} {color} {name}, {view}"
+        for (name, color), view in zip(truth, views, strict=True)
     ]
     said: list[tuple[str, str]] = []
     for start in range(0, len(prompts), _CHUNK):
@@ -65,6 +80,40 @@ def prior_accuracy(
         said += classifier.name(sample(pipeline, chunk, seed=seed * len(prompts) + start))
         progress(len(said), len(prompts))
     return accuracy(truth, said)
+
+
+def truth_accuracy(classifier: PropClassifier, samples: int, seed: int = 0) -> Accuracy:
+    """The same of true pictures from the same sides: what a perfect prior would reach.
+
+    Args:
+        classifier: the judge.
+        samples: pictures of each of the 240 pairs, at least 1.
+        seed: of cameras, lights and backgrounds.
+    """
+    truth, views = _asked(samples)
+    generator = torch.Generator().manual_seed(seed)
+    asked: list[tuple[str, str]] = []
+    said: list[tuple[str, str]] = []
+    for view, sides in _VIEWS.items():
+        pairs = [pair for pair, seen_from in zip(truth, views, strict=True) if seen_from == view]
+        for index, side in enumerate(sides):
+            ranges = dataclasses.replace(
+                TRAINING_RANGES, azimuth_degrees=side, elevation_degrees=_ELEVATIONS
+            )
+            of_side = pairs[index :: len(sides)]
+            for start in range(0, len(of_side), _CHUNK):
+                chunk = of_side[start : start + _CHUNK]
+                names, colors = zip(*chunk, strict=True)
+                asked += chunk
+                said += classifier.name(plain_renders(names, colors, ranges, RESOLUTION, generator))
+    return accuracy(asked, said)
+
+
+def _asked(samples: int) -> tuple[list[tuple[str, str]], list[str]]:
+    """Object and colour of every picture, and the view it is asked for in."""
+    truth = [(name, color) for name in OBJECTS for color in COLORS for _ in range(samples)]
+    views = list(_VIEWS)
+    return truth, [views[index % len(views)] for index in range(len(truth))]
 
 
 def main(
@@ -98,6 +147,7 @@ def main(
             seed,
             lambda done, total: bars.update(drawing, completed=done, total=total),
         )
+    possible = truth_accuracy(load_classifier(classifier), _TRUTH_SAMPLES, seed)
     if as_json:
         print(
             json.dumps(
@@ -108,19 +158,29 @@ def main(
                     "objects": found.objects,
                     "colors": found.colors,
                     "confusions": found.confusions,
+                    "truth": {
+                        "object": possible.object_share,
+                        "color": possible.color_share,
+                        "both": possible.both,
+                        "objects": possible.objects,
+                        "colors": possible.colors,
+                    },
                 }
             )
         )
         return
-    table = Table("asked for", "named right")
+    table = Table("asked for", "named right", "true pictures")
+    of_truth = {**possible.objects, **possible.colors}
     for word, share in (*found.objects.items(), *found.colors.items()):
-        table.add_row(word, f"{share:.1%}")
+        table.add_row(word, f"{share:.1%}", f"{of_truth[word]:.1%}")
     console.print(table)
     for right, given, number in found.confusions[:10]:
         console.print(f"{right} taken for {given}: {number}")
-    console.print(
-        f"object {found.object_share:.1%}, colour {found.color_share:.1%}, both {found.both:.1%}"
-    )
+    for whose, shares in (("prior", found), ("true pictures", possible)):
+        console.print(
+            f"{whose}: object {shares.object_share:.1%}, colour {shares.color_share:.1%}, "
+            f"both {shares.both:.1%}"
+        )
 
 
 if __name__ == "__main__":
