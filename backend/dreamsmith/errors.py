@@ -63,6 +63,33 @@ class TokenRefused(NotAuthenticated):
     reason = "TOKEN_REFUSED"
 
 
+class NotPermitted(DreamsmithError):
+    """The server knows the caller, who may not do this."""
+
+    reason = "NOT_PERMITTED"
+    exit_code = 2
+
+
+class ServerNotTrusted(DreamsmithError):
+    """The server does not prove that it is the right one, or does not take the client's proof."""
+
+    reason = "SERVER_NOT_TRUSTED"
+    exit_code = 3
+
+
+class MalformedRequest(DreamsmithError):
+    """What was sent is not a message of the method."""
+
+    reason = "MALFORMED_REQUEST"
+    exit_code = 2
+
+
+class TooManyStreams(DreamsmithError):
+    """The caller has as many streams open as the server allows."""
+
+    reason = "TOO_MANY_STREAMS"
+
+
 class GenerationFailed(DreamsmithError):
     """The job ran and could not make an asset."""
 

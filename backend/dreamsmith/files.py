@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from pathlib import Path
+from typing import IO
 
 from dreamsmith.errors import InvalidRequest
 
@@ -62,3 +64,25 @@ def write_atomic(path: Path, data: bytes) -> None:
             os.fsync(directory)
         finally:
             os.close(directory)
+
+
+def lock_file(file: IO[bytes], *, is_waiting: bool = False) -> None:
+    """Lock an open file against other processes until it is closed.
+
+    Args:
+        file: open for writing.
+        is_waiting: wait for whoever has it.
+
+    Raises:
+        OSError: another process has it.
+    """
+    if sys.platform == "win32":
+        import msvcrt
+
+        file.seek(0)
+        msvcrt.locking(file.fileno(), msvcrt.LK_LOCK if is_waiting else msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        # Inherited by no worker: Python opens files close-on-exec.
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | (0 if is_waiting else fcntl.LOCK_NB))

@@ -60,7 +60,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         (["generate", "a red mug", "-o", "mug.glb", "--preset", "best"], ("draft",)),
         (["generate", "a red mug", "-o", "mug.glb", "--prior", "none"], ("'none'", "bundled")),
         (["submit", "a red mug", "--steps", "0"], ("steps", "0")),
-        (["serve", "--host", "192.0.2.1"], ("192.0.2.1", "127.0.0.1")),
+        (
+            ["serve", "--listen", "192.0.2.1", "--data-dir", "x"],
+            ("192.0.2.1", "certificate", "token"),
+        ),
+        (["jobs", "--token-file", "no.token"], ("no.token",)),
+        (["jobs", "--fingerprint", "abc"], ("sha256:", "'abc'")),
         (["serve", "--port", "70000"], ("--port",)),
         (["generate", "a red mug", "-o", "mug.glb", "--vram-gib", "1e9"], ("--vram-gib", "1e+09")),
         (["serve", "--port", "0", "--data-dir", "x", "--vram-gib", "0"], ("--vram-gib", "0")),

@@ -107,7 +107,7 @@ def test_a_client_that_is_not_let_in_is_told_what_to_do(server: ServerProcess) -
         words, env=environment, capture_output=True, text=True, check=False, timeout=60
     )
     assert answer.returncode == NotAuthenticated.exit_code == 2
-    assert answer.stderr.startswith("dreamsmith: this server answers only who brings its token")
+    assert answer.stderr.startswith("dreamsmith: this server answers only who brings a token")
     assert "--token-file" in answer.stderr
     assert answer.stderr.count("\n") == 1
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import platformdirs
 import typer
 
-from dreamsmith.cli import generate, jobs, look, measure, serve
+from dreamsmith.cli import access, generate, jobs, look, measure, serve
 from dreamsmith.errors import DreamsmithError
 from dreamsmith.memory import keep_freed_memory
 
@@ -40,10 +40,17 @@ for _command in (
     look.priors,
     look.inspect,
     serve.doctor,
+    access.certificate,
     measure.evaluate,
     measure.bench,
 ):
     app.command()(_command)
+
+_tokens = typer.Typer(help="Who may use a server.", no_args_is_help=True)
+_tokens.command("create")(access.token_create)
+_tokens.command("list")(access.token_list)
+_tokens.command("revoke")(access.token_revoke)
+app.add_typer(_tokens, name="token")
 
 _recipes = typer.Typer(help="The papers' settings.", no_args_is_help=True)
 _recipes.command("list")(look.recipe_list)

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from dreamsmith.cli.connection import connects
 from dreamsmith.cli.options import (
-    DEFAULT_SERVER,
     DEFAULTS,
     Azimuth,
     Distance,
@@ -29,7 +29,6 @@ from dreamsmith.cli.options import (
     RecipeName,
     Resolution,
     Seed,
-    Server,
     Settings,
     Steps,
     TextureSize,
@@ -39,7 +38,9 @@ from dreamsmith.cli.options import (
 from dreamsmith.errors import Cancelled, GenerationFailed
 
 
+@connects
 def submit(
+    client: Any,
     prompt: Prompt,
     output: OptionalOutput = None,
     negative_prompt: NegativePrompt = "",
@@ -60,68 +61,58 @@ def submit(
     faces: Faces = None,
     texture_size: TextureSize = None,
     wait: Annotated[bool, typer.Option("--wait", help="Until the job ends.")] = False,
-    server: Server = DEFAULT_SERVER,
     as_json: Json = False,
 ) -> None:
     """Send a job to a server; prints its name."""
     request = request_of(locals()).validated()
-    from dreamsmith.client import Client
     from dreamsmith.console import job_values, reporter
     from dreamsmith.outputs import Outputs
 
     outputs = Outputs.at(output, request.variations) if output else None
-    with Client(server) as client:
-        job = client.create(request)
-        with reporter(as_json) as shown:
-            shown.result(job.name, event="job", **job_values(job))
-        if wait or outputs:
-            _watch(client, job.name, as_json)
-        if outputs:
-            _download(client, job.name, outputs, as_json)
+    job = client.create(request)
+    with reporter(as_json) as shown:
+        shown.result(job.name, event="job", **job_values(job))
+    if wait or outputs:
+        _watch(client, job.name, as_json)
+    if outputs:
+        _download(client, job.name, outputs, as_json)
 
 
-def watch(job: JobName, server: Server = DEFAULT_SERVER, as_json: Json = False) -> None:
+@connects
+def watch(client: Any, job: JobName, as_json: Json = False) -> None:
     """Show what happens to a job until it ends."""
-    from dreamsmith.client import Client
-
-    with Client(server) as client:
-        _watch(client, job, as_json)
+    _watch(client, job, as_json)
 
 
-def jobs(server: Server = DEFAULT_SERVER, as_json: Json = False) -> None:
+@connects
+def jobs(client: Any, as_json: Json = False) -> None:
     """List a server's jobs, newest first."""
-    from dreamsmith.client import Client
     from dreamsmith.console import job_values
 
-    with Client(server) as client:
-        for job in client.list():
-            if as_json:
-                print(json.dumps(job_values(job), ensure_ascii=False))
-            else:
-                done = f"{job.progress.fraction:.0%}" if job.progress else ""
-                print(f"{job.name}  {job.state.value:<10} {done:>4}  {job.request.prompt}")
+    for job in client.list():
+        if as_json:
+            print(json.dumps(job_values(job), ensure_ascii=False))
+        else:
+            done = f"{job.progress.fraction:.0%}" if job.progress else ""
+            print(f"{job.name}  {job.state.value:<10} {done:>4}  {job.request.prompt}")
 
 
-def cancel(job: JobName, server: Server = DEFAULT_SERVER, as_json: Json = False) -> None:
+@connects
+def cancel(client: Any, job: JobName, as_json: Json = False) -> None:
     """Stop a job for good."""
-    from dreamsmith.client import Client
     from dreamsmith.console import job_values, reporter
 
-    with Client(server) as client, reporter(as_json) as shown:
+    with reporter(as_json) as shown:
         stopped = client.cancel(job)
         shown.result(f"{stopped.name} {stopped.state.value}", event="job", **job_values(stopped))
 
 
-def download(
-    job: JobName, output: Output, server: Server = DEFAULT_SERVER, as_json: Json = False
-) -> None:
+@connects
+def download(client: Any, job: JobName, output: Output, as_json: Json = False) -> None:
     """Fetch what a job made: FILE.glb, FILE.turntable.png and FILE.webp."""
-    from dreamsmith.client import Client
     from dreamsmith.outputs import Outputs
 
-    outputs = Outputs.at(output)
-    with Client(server) as client:
-        _download(client, job, outputs, as_json)
+    _download(client, job, Outputs.at(output), as_json)
 
 
 def _watch(client: Any, job: str, as_json: bool) -> None:

@@ -7,7 +7,6 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import platformdirs
 import typer
 
 from dreamsmith.errors import InvalidRequest
@@ -22,7 +21,6 @@ from dreamsmith.request import (
     Interval,
 )
 
-DEFAULT_SERVER: Final = "127.0.0.1:50051"
 DEFAULTS: Final = GenerationRequest(prompt="")
 
 Prompt = Annotated[str, typer.Argument(help="What to make, for instance 'a red mug'.")]
@@ -101,12 +99,15 @@ OptionalOutput = Annotated[
     Path | None, typer.Option("--output", "-o", help="The .glb file to write; waits for the job.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
-Server = Annotated[str, typer.Option(envvar="DREAMSMITH_SERVER", help="HOST:PORT.")]
 VramGib = Annotated[
     float | None,
     typer.Option(
         help="GiB that a job may take of the GPU, from 1 [default: all it has]", show_default=False
     ),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(envvar="DREAMSMITH_DATA_DIR", help="Where a server keeps its jobs and tokens."),
 ]
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="As `dreamsmith jobs` shows it.")]
 
@@ -152,11 +153,6 @@ def request_of(values: dict[str, Any]) -> GenerationRequest:
         face_budget=values["faces"],
         texture_size=values["texture_size"],
     )
-
-
-def default_data_dir() -> Path:
-    """Where a server keeps its jobs unless it is told."""
-    return Path(platformdirs.user_data_dir("dreamsmith", appauthor=False))
 
 
 def make_folder(folder: Path) -> None:

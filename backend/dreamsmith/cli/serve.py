@@ -9,17 +9,37 @@ from typing import Annotated
 
 import typer
 
-from dreamsmith.cli.options import (
-    Json,
-    VramGib,
-    default_data_dir,
-)
+from dreamsmith.cli.options import DataDir, Json, VramGib
+from dreamsmith.errors import InvalidRequest
+from dreamsmith.service.folders import DataFolder, default_data_dir
 
 
 def serve(
-    host: Annotated[str, typer.Option(help="A loopback address.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 50051,
-    data_dir: Annotated[Path | None, typer.Option(help="Where jobs are kept.")] = None,
+    listen: Annotated[
+        str,
+        typer.Option(help="HOST or HOST:PORT; beyond this machine only with TLS and tokens."),
+    ] = "127.0.0.1",
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="0 takes a free one [default: 50051]", show_default=False
+        ),
+    ] = None,
+    data_dir: DataDir = None,
+    tls_certificate: Annotated[
+        Path | None,
+        typer.Option(
+            help="PEM file [default: of `dreamsmith certificate`, beyond this machine]",
+            show_default=False,
+        ),
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM file of its key.")] = None,
+    tls_client_ca: Annotated[
+        Path | None,
+        typer.Option(
+            "--tls-client-ca", help="PEM file: only clients with a certificate signed by it."
+        ),
+    ] = None,
     reflection: Annotated[
         bool, typer.Option("--reflection", help="Tell clients what the API looks like.")
     ] = False,
@@ -27,21 +47,36 @@ def serve(
     as_json: Json = False,
 ) -> None:
     """Run a server until Ctrl-C."""
+    from dreamsmith.service.listening import Listening, ServerTls, parse_address
     from dreamsmith.service.server import ServerOptions, run_server
+    from dreamsmith.wire.loopback import is_loopback
 
-    def on_listening(host: str, port: int) -> None:
-        if as_json:
-            print(json.dumps({"event": "listening", "host": host, "port": port}), flush=True)
-        else:
-            name = f"[{host}]" if ":" in host else host
-            print(f"listening on {name}:{port}", flush=True)
+    host, own_port = parse_address(listen, -1)
+    if port is not None and own_port >= 0:
+        raise InvalidRequest("port", "give the port in --listen or with --port, not in both")
+    folder = DataFolder(data_dir or default_data_dir())
+    if (tls_certificate is None) is not (tls_key is None):
+        raise InvalidRequest("tls", "--tls-certificate and --tls-key are given together")
+    tls = None
+    if tls_certificate is not None and tls_key is not None:
+        tls = ServerTls(tls_certificate, tls_key, tls_client_ca)
+    elif not is_loopback(host) and (folder.tls / "server.pem").exists():
+        tls = ServerTls(folder.tls / "server.pem", folder.tls / "server.key", tls_client_ca)
 
-    options = ServerOptions(data_dir or default_data_dir(), host, port, reflection, vram_gib)
-    run_server(options, on_listening)
+    def on_listening(listening: Listening) -> None:
+        values = {"host": listening.host, "port": listening.port}
+        if listening.fingerprint:
+            values["fingerprint"] = listening.fingerprint
+        with_tls = f" with TLS, {listening.fingerprint}" if listening.fingerprint else ""
+        line = f"listening on {listening.address}{with_tls}"
+        print(json.dumps({"event": "listening", **values}) if as_json else line, flush=True)
+
+    number = port if port is not None else own_port if own_port >= 0 else 50051
+    run_server(ServerOptions(folder.root, host, number, tls, reflection, vram_gib), on_listening)
 
 
 def doctor(
-    data_dir: Annotated[Path | None, typer.Option(help="Where jobs are kept.")] = None,
+    data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
     """Say what this installation is and what it found on this machine."""

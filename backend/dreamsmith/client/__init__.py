@@ -11,5 +11,6 @@
 
 from dreamsmith.client.capabilities import Capabilities, Device, Prior
 from dreamsmith.client.client import DEFAULT_SERVER, Client, WatchEvent
+from dreamsmith.client.tls import Tls
 
-__all__ = ["DEFAULT_SERVER", "Capabilities", "Client", "Device", "Prior", "WatchEvent"]
+__all__ = ["DEFAULT_SERVER", "Capabilities", "Client", "Device", "Prior", "Tls", "WatchEvent"]

@@ -17,6 +17,7 @@ import grpc
 from dreamsmith.client.capabilities import Capabilities
 from dreamsmith.client.credentials import GivenToken, LoopbackToken, Token
 from dreamsmith.client.download import PartialFile
+from dreamsmith.client.tls import Tls, explain, open_channel
 from dreamsmith.errors import (
     DreamsmithError,
     InvalidRequest,
@@ -76,19 +77,24 @@ class Client:
         server: str = DEFAULT_SERVER,
         *,
         token: str | None = None,
+        tls: Tls | None = None,
         timeout_seconds: float = 15.0,
         reconnect_seconds: float = 60.0,
     ) -> None:
-        """Connects at the first call.
+        """Connects at the first call, with a fingerprint at once.
 
         Args:
             server: ``HOST:PORT``.
             token: what lets you in; of a server on this machine it is found.
+            tls: how to know the server; None for an authority that every system trusts, and on
+                this machine for a connection without TLS.
             timeout_seconds: for calls that do not stream.
             reconnect_seconds: how long `watch` and `download` look for a server that went away.
 
         Raises:
-            InvalidRequest: the address is not HOST:PORT.
+            InvalidRequest: the address is not HOST:PORT, or a file of ``tls`` cannot be read.
+            ServerNotTrusted: with a fingerprint: it is another server's.
+            ServerUnreachable: with a fingerprint: nothing answers.
         """
         host, _, port = server.rpartition(":")
         if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
@@ -100,7 +106,13 @@ class Client:
         self._reconnect_seconds = reconnect_seconds
         is_found = token is None and is_loopback(host)
         self._token: Token = LoopbackToken(int(port)) if is_found else GivenToken(token or "")
-        self._channel = grpc.insecure_channel(server, options=_OPTIONS)
+        self._host, self._port = host.strip("[]"), int(port)
+        # A token, or a prompt, is not for whoever listens on the way.
+        self._tls = tls if tls or is_loopback(host) else Tls()
+        if self._tls is None:
+            self._channel = grpc.insecure_channel(server, options=_OPTIONS)
+        else:
+            self._channel = open_channel(self._host, self._port, self._tls, _OPTIONS)
         self._generation = api_grpc.GenerationServiceStub(self._channel)
         self._capabilities = api_grpc.CapabilityServiceStub(self._channel)
 
@@ -309,6 +321,10 @@ class Client:
         known = call_to_error(error)
         if known is not None:
             raise known from None
+        if error.code() is grpc.StatusCode.UNAVAILABLE:
+            untrusted = explain(self.server, self._host, self._port, self._tls)
+            if untrusted is not None:
+                raise untrusted from None
         if error.code() in _GONE:
             raise ServerUnreachable(
                 f"no Dreamsmith server answers at {self.server}: start one with `dreamsmith serve`,"

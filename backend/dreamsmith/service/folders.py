@@ -4,11 +4,18 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 from typing import IO
 
+import platformdirs
+
 from dreamsmith.errors import ServerNotStarted
+from dreamsmith.files import lock_file
+
+
+def default_data_dir() -> Path:
+    """Where a server keeps its jobs unless it is told."""
+    return Path(platformdirs.user_data_dir("dreamsmith", appauthor=False))
 
 
 class DataFolder:
@@ -21,6 +28,11 @@ class DataFolder:
     def database(self) -> Path:
         """The job database."""
         return self.root / "jobs.sqlite3"
+
+    @property
+    def tls(self) -> Path:
+        """Certificates of the server, where `dreamsmith certificate` made them."""
+        return self.root / "tls"
 
     def job(self, name: str) -> Path:
         """Everything of the job named ``jobs/{job}``."""
@@ -58,7 +70,8 @@ class FolderLock:
             ServerNotStarted: another server has it, or it cannot be written.
         """
         try:
-            root.mkdir(parents=True, exist_ok=True)
+            # What lies in it, prompts and meshes, is nobody else's.
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._file: IO[bytes] = (root / "lock").open("ab")
         except OSError as error:
             raise ServerNotStarted(
@@ -66,7 +79,7 @@ class FolderLock:
                 "may write to with --data-dir"
             ) from None
         try:
-            _lock(self._file)
+            lock_file(self._file)
         except OSError:
             self._file.close()
             raise ServerNotStarted(
@@ -77,16 +90,3 @@ class FolderLock:
     def release(self) -> None:
         """Let others in."""
         self._file.close()
-
-
-def _lock(file: IO[bytes]) -> None:
-    if sys.platform == "win32":
-        import msvcrt
-
-        file.seek(0)
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
-
-        # Inherited by no worker: Python opens files close-on-exec.
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)

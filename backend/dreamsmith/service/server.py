@@ -6,8 +6,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import socket
+import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,24 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from dreamsmith.errors import ServerNotStarted
 from dreamsmith.priors.memory import check_vram
 from dreamsmith.service.authentication import Authentication
 from dreamsmith.service.board import Board
 from dreamsmith.service.devices import Devices
-from dreamsmith.service.folders import DataFolder, FolderLock
+from dreamsmith.service.folders import DataFolder, FolderLock, default_data_dir
+from dreamsmith.service.listening import (
+    DEFAULT_HOST,
+    DEFAULT_PORT,
+    Listening,
+    ServerTls,
+    check_port,
+    check_reachable,
+    open_port,
+)
 from dreamsmith.service.loopback_token import loopback_token
 from dreamsmith.service.scheduler import Scheduler
 from dreamsmith.service.servicers import CapabilityServicer, GenerationServicer
+from dreamsmith.service.tokens import TokenBook
 from dreamsmith.v1 import generation_pb2 as api
 from dreamsmith.v1 import generation_pb2_grpc as api_grpc
 from dreamsmith.wire.loopback import is_loopback
@@ -55,49 +65,64 @@ class ServerOptions:
 
     Attributes:
         data_dir: where jobs are kept; made where it is missing.
-        host: a loopback address, until there are certificates and tokens.
+        host: a loopback address, or with TLS and tokens any.
         port: 0 takes a free one.
+        tls: certificate and key; None for none.
         has_reflection: tell anyone who asks what the API looks like.
         vram_gib: GiB that a job may take of the GPU; None for no limit.
     """
 
     data_dir: Path
-    host: str = "127.0.0.1"
-    port: int = 50051
+    host: str = DEFAULT_HOST
+    port: int = DEFAULT_PORT
+    tls: ServerTls | None = None
     has_reflection: bool = False
     vram_gib: float | None = None
 
+    @property
+    def data_dir_option(self) -> str:
+        """What a command needs that is to find the same folder; empty for the usual one."""
+        return "" if self.data_dir == default_data_dir() else f" --data-dir {self.data_dir}"
 
-def run_server(options: ServerOptions, on_listening: Callable[[str, int], None]) -> None:
+
+def run_server(options: ServerOptions, on_listening: Callable[[Listening], None]) -> None:
     """Serve until SIGINT or SIGTERM.
 
     Args:
         options: where and with what.
-        on_listening: called with host and port once the server answers.
+        on_listening: called once the server answers.
 
     Raises:
         ServerNotStarted: the address or the data folder cannot be used.
         InvalidRequest: the memory budget is not one of this machine.
     """
-    _check_host(options.host)
-    _check_port(options.host, options.port)
+    tokens = TokenBook(options.data_dir)
+    check_reachable(
+        options.host,
+        options.tls,
+        has_tokens=tokens.has_valid(time.time()),
+        data_dir=options.data_dir_option,
+    )
+    check_port(options.host, options.port)
     if options.vram_gib is not None:
         asyncio.run(_check_budget(options.vram_gib))
     lock = FolderLock(options.data_dir)
     try:
-        asyncio.run(_serve(options, on_listening))
+        asyncio.run(_serve(options, tokens, on_listening))
     finally:
         lock.release()
 
 
-async def _serve(options: ServerOptions, on_listening: Callable[[str, int], None]) -> None:
+async def _serve(
+    options: ServerOptions, tokens: TokenBook, on_listening: Callable[[Listening], None]
+) -> None:
     stopping = _stop_signal()
     folder = DataFolder(options.data_dir)
     board = await Board.open(folder.database)
     scheduler = Scheduler(board, folder, vram_gib=options.vram_gib)
     await scheduler.recover()
     generation = GenerationServicer(board, scheduler, folder)
-    authentication = Authentication()
+    authentication = Authentication(tokens)
     server = grpc.aio.server(options=_OPTIONS, interceptors=(authentication,))
     api_grpc.add_GenerationServiceServicer_to_server(generation, server)
     api_grpc.add_CapabilityServiceServicer_to_server(CapabilityServicer(Devices()), server)
@@ -106,16 +131,15 @@ async def _serve(options: ServerOptions, on_listening: Callable[[str, int], None
     if options.has_reflection:
         names = (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
-    try:
-        port = server.add_insecure_port(_join(options.host, options.port))
-    except RuntimeError:
-        raise _port_in_use(options.port) from None
-    with loopback_token(port) as authentication.loopback_token:
+    listening = open_port(server, options.host, options.port, options.tls)
+    # Behind any other address it would lie about for nobody.
+    token = loopback_token(listening.port) if is_loopback(options.host) else nullcontext("")
+    with token as authentication.loopback_token:
         await server.start()
         for name in ("", *_SERVICES):
             await healthiness.set(name, health_pb2.HealthCheckResponse.SERVING)
         running = asyncio.create_task(scheduler.run())
-        on_listening(options.host, port)
+        on_listening(listening)
         # The scheduler ends by itself only when it fails, and then the server must not seem well.
         signalled = asyncio.create_task(stopping.wait())
         await asyncio.wait((signalled, running), return_when=asyncio.FIRST_COMPLETED)
@@ -146,41 +170,3 @@ def _stop_signal() -> asyncio.Event:
 async def _check_budget(vram_gib: float) -> None:
     sizes = [found.memory_bytes for found in await Devices().get() if found.kind == "cuda"]
     check_vram(vram_gib, sizes[0] if sizes else None)
-
-
-def _check_host(host: str) -> None:
-    if is_loopback(host):
-        return
-    raise ServerNotStarted(
-        f"--host {host} is not this machine alone: only 127.0.0.1, ::1 or localhost are served, "
-        "because connections are neither encrypted nor authenticated yet"
-    )
-
-
-def _check_port(host: str, port: int) -> None:
-    """Try the port by ourselves first: gRPC prints lines of its own when it is taken."""
-    for family, kind, protocol, _, address in socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM
-    )[:1]:
-        with socket.socket(family, kind, protocol) as trial:
-            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                trial.bind(address)
-            except OSError as error:
-                if isinstance(error, PermissionError):
-                    raise ServerNotStarted(
-                        f"port {port} may not be used by you: choose one from 1024 on, or "
-                        "--port 0 for a free one"
-                    ) from None
-                raise _port_in_use(port) from None
-
-
-def _port_in_use(port: int) -> ServerNotStarted:
-    return ServerNotStarted(
-        f"port {port} is in use: stop the other server, or choose another with --port "
-        "(0 takes a free one)"
-    )
-
-
-def _join(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -23,6 +23,9 @@ _CODES: Final[dict[type[DreamsmithError], grpc.StatusCode]] = {
     errors.ArtifactNotFound: grpc.StatusCode.NOT_FOUND,
     errors.NotAuthenticated: grpc.StatusCode.UNAUTHENTICATED,
     errors.TokenRefused: grpc.StatusCode.UNAUTHENTICATED,
+    errors.NotPermitted: grpc.StatusCode.PERMISSION_DENIED,
+    errors.MalformedRequest: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.TooManyStreams: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.ServerDraining: grpc.StatusCode.UNAVAILABLE,
 }
