@@ -87,7 +87,7 @@ def asked_for(monkeypatch: pytest.MonkeyPatch, *options: str) -> GenerationReque
         found.append(asked)
         raise InvalidRequest("prompt", "far enough")
 
-    monkeypatch.setattr("dreamsmith.priors.check_prompt", keep)
+    monkeypatch.setattr("dreamsmith.generate.check_prompt", keep)
     assert run(["generate", "a red mug", "-o", "mug.glb", *options]) == 2
     return found[0]
 

@@ -154,7 +154,7 @@ def test_settings_of_a_method_are_read_by_name() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("guidance=7", "write NAME=VALUE with one of guidance_scale, threshold"),
+        ("guidance=7", "write NAME=VALUE with one of guidance_scale, guidance_rescale"),
         ("threshold", "write NAME=VALUE"),
         ("threshold=low", "threshold must be a number, not 'low'"),
         ("perp_neg=1", "must be true or false"),
@@ -171,7 +171,7 @@ def test_a_setting_that_is_not_there_says_which_are(text: str, message: str) -> 
         (DistillationSettings(threshold=2.0), "threshold 2 is out of range: allowed is 0:1"),
         (DistillationSettings(guidance_scale=float("nan")), "must be finite"),
         (DistillationSettings(omega="sigma"), "choose sigma_squared, constant"),
-        (DistillationSettings(time_schedule="fast"), "choose uniform, annealed, dreamtime"),
+        (DistillationSettings(time_schedule="fast"), "choose uniform, annealed, falling"),
         (DistillationSettings(clip=0.0), "leave it out"),
     ],
 )

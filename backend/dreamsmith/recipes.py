@@ -296,7 +296,12 @@ RECIPES: Final[dict[str, Recipe]] = {
             name="mvdream",
             title="MVDream (Shi et al. 2023, 2308.16512); its own prior is meant",
             method="sds",
-            distillation=DistillationSettings(guidance_scale=50.0, time_schedule="annealed"),
+            distillation=DistillationSettings(
+                guidance_scale=50.0,
+                guidance_rescale=0.5,
+                omega="sigma_over_alpha",
+                time_schedule="falling",
+            ),
             cameras=dataclasses.replace(_DEFAULT_CAMERAS, elevation_degrees=Interval(0.0, 30.0)),
             field=FieldSettings(
                 sparsity=Ramp(1, 1),
@@ -317,9 +322,8 @@ RECIPES: Final[dict[str, Recipe]] = {
                     "noise levels",
                     "highest from 0.98 to 0.50, lowest from 0.98 to 0.02, over 8000 steps",
                     "section 4.2",
-                    "[0.02, 0.98], from a fifth on [0.02, 0.50]",
                 ),
-                Number("loss", "x_0 with rescaled guidance 0.5", "section 4.2", "noise, not done"),
+                Number("loss", "distance to x_0, its guidance rescaled by 0.5", "section 4.2"),
                 Number(
                     "batch",
                     "8 cameras at 64x64, from step 5000 on 4 at 256x256; in fours, a turn apart",

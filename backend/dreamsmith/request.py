@@ -19,12 +19,12 @@ from dreamsmith.errors import InvalidRequest
 METHODS: Final = ("ssd", "sds", "vsd", "csd")
 PRESETS: Final = ("draft", "standard", "high")
 # Explained in `dreamsmith.distillation.schedules`.
-TIME_SCHEDULES: Final = ("uniform", "annealed", "dreamtime")
+TIME_SCHEDULES: Final = ("uniform", "annealed", "falling", "dreamtime")
 # Explained by `dreamsmith recipe show`.
 RECIPES: Final = ("dreamfusion", "prolificdreamer", "prolificdreamer-scene", "ssd", "mvdream")
 # Those that make a room around the cameras in place of an object between them.
 SCENE_RECIPES: Final = ("prolificdreamer-scene",)
-OMEGAS: Final = ("sigma_squared", "constant", "alpha_sigma_squared")
+OMEGAS: Final = ("sigma_squared", "constant", "alpha_sigma_squared", "sigma_over_alpha")
 MAXIMUM_PROMPT_LENGTH: Final = 2000
 MAXIMUM_STEPS: Final = 100_000
 MAXIMUM_SEED: Final = 2**63 - 1
@@ -113,10 +113,14 @@ class DistillationSettings:
     Attributes:
         guidance_scale: of SDS and VSD, 0 to 1000, 1 being no guidance; None: the prior's for SDS,
             7.5 for VSD.
+        guidance_rescale: of SDS and VSD, share of the guided picture that keeps the contrast of the
+            one without guidance, 0 to 1.
         threshold: the noise level M up to which SSD seeks modes, 0 to 1; None: the prior's, which
             is the paper's 0.2 but for priors in pixel space.
-        omega: weight of a noise level: ``sigma_squared``, ``constant`` or ``alpha_sigma_squared``.
-        time_schedule: noise levels of the field stage: ``uniform``, ``annealed`` or ``dreamtime``.
+        omega: weight of a noise level: ``sigma_squared``, ``constant``, ``alpha_sigma_squared`` or
+            ``sigma_over_alpha``.
+        time_schedule: noise levels of the field stage: ``uniform``, ``annealed``, ``falling`` or
+            ``dreamtime``.
         negative_after: share of the field stage, 0 to 1, in which the negative prompt takes the
             empty one's place; 0 for at once (CSD, section 4.2).
         perp_neg: keep each view's text away from the other views' (Perp-Neg), against objects
@@ -125,6 +129,7 @@ class DistillationSettings:
     """
 
     guidance_scale: float | None = None
+    guidance_rescale: float = 0.0
     threshold: float | None = None
     omega: str = "sigma_squared"
     time_schedule: str = "uniform"
@@ -159,6 +164,7 @@ class DistillationSettings:
         _one_of("time schedule", self.time_schedule, TIME_SCHEDULES)
         for name, value, highest in (
             ("guidance scale", self.guidance_scale, 1000.0),
+            ("guidance rescale", self.guidance_rescale, 1.0),
             ("threshold", self.threshold, 1.0),
             ("negative after", self.negative_after, 1.0),
             ("clip", self.clip, 1e6),

@@ -11,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dreamsmith.distillation.estimators import (
+    classifier_free,
     clip,
     csd,
     mix_negative,
     perp_neg,
     perpendicular,
+    rescale_guidance,
     sds,
     ssd,
     vsd,
@@ -204,6 +206,31 @@ def test_perp_neg_removes_what_an_avoided_text_adds() -> None:
         weights=torch.ones(1, 1),
     )
     torch.testing.assert_close(result, torch.tensor([[1.0, -0.8]]))
+
+
+@given(predictions(st.just(torch.float64)), st.floats(1, 100), st.floats(0, 1))
+@settings(deadline=None, max_examples=40)
+def test_rescaled_guidance_has_the_contrast_that_the_text_alone_has(
+    given_: dict[str, torch.Tensor], scale: float, share: float
+) -> None:
+    text = given_["eps_text"]
+    guided = classifier_free(text, given_["eps_uncond"], scale)
+    alpha, sigma = (1 - given_["t"] ** 2).sqrt(), given_["t"]
+    a, s = alpha.view(-1, 1, 1, 1), sigma.view(-1, 1, 1, 1)
+    x_t = a * guided.tanh() + s * given_["noise"]
+
+    def picture(eps: torch.Tensor) -> torch.Tensor:
+        return (x_t - s * eps) / a
+
+    def rescaled(share: float) -> torch.Tensor:
+        return rescale_guidance(guided, text, x_t, alpha, sigma, share)
+
+    assert torch.equal(rescaled(0.0), guided)
+    whole = picture(rescaled(1.0))
+    dims = (1, 2, 3)
+    torch.testing.assert_close(whole.std(dims), picture(text).std(dims), rtol=1e-6, atol=1e-9)
+    mixed = share * whole + (1 - share) * picture(guided)
+    torch.testing.assert_close(picture(rescaled(share)), mixed, rtol=1e-6, atol=1e-6)
 
 
 @given(predictions(st.just(torch.float64)), st.floats(0, 1))

@@ -46,6 +46,7 @@ def update(
         {"perp_neg": True},
         {"omega": "constant"},
         {"omega": "alpha_sigma_squared"},
+        {"omega": "sigma_over_alpha"},
         {"clip": 0.01},
     ],
     ids=str,
@@ -54,6 +55,12 @@ def test_every_setting_composes_with_every_method(method: str, settings: dict[st
     plain, changed = update(method), update(method, **settings)
     assert torch.isfinite(changed).all() and changed.abs().sum() > 0
     assert not torch.equal(plain, changed)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_rescaled_guidance_concerns_the_methods_with_a_scale(method: str) -> None:
+    plain, rescaled = update(method), update(method, guidance_rescale=0.5)
+    assert torch.equal(plain, rescaled) == (method in ("csd", "ssd"))
 
 
 @pytest.mark.parametrize("method", METHODS)

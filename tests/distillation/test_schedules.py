@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dreamsmith import request
-from dreamsmith.distillation.schedules import OMEGAS, TIME_SCHEDULES, annealed, dreamtime, uniform
+from dreamsmith.distillation.schedules import (
+    OMEGAS,
+    TIME_SCHEDULES,
+    annealed,
+    dreamtime,
+    falling,
+    uniform,
+)
 
 PROGRESS = st.floats(0, 1)
 
@@ -34,6 +41,12 @@ def test_a_scene_stays_longer_with_all_levels() -> None:
     assert annealed(0.4, 0.4) == (0.02, 0.50)
 
 
+def test_falling_levels_reach_the_lower_half_after_four_fifths() -> None:
+    assert falling(0.0) == pytest.approx((0.98, 0.98))
+    assert falling(0.4) == pytest.approx((0.50, 0.74))
+    assert falling(0.8) == falling(1.0) == (0.02, 0.50)
+
+
 @given(PROGRESS, PROGRESS)
 def test_dreamtime_never_rises(one: float, other: float) -> None:
     earlier, later = sorted((one, other))
@@ -56,3 +69,4 @@ def test_weights_are_what_their_names_say() -> None:
     assert torch.equal(OMEGAS["sigma_squared"](alpha, sigma), sigma**2)
     assert torch.equal(OMEGAS["constant"](alpha, sigma), torch.ones(2))
     assert torch.equal(OMEGAS["alpha_sigma_squared"](alpha, sigma), alpha * sigma**2)
+    assert torch.equal(OMEGAS["sigma_over_alpha"](alpha, sigma), sigma / alpha)

@@ -41,6 +41,7 @@ REQUESTS = st.builds(
     distillation=st.builds(
         DistillationSettings,
         guidance_scale=st.none() | st.floats(0, 1000),
+        guidance_rescale=st.floats(0, 1),
         threshold=st.none() | st.floats(0, 1),
         omega=st.sampled_from(OMEGAS),
         time_schedule=st.sampled_from(TIME_SCHEDULES),

@@ -55,8 +55,8 @@ Settings = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
-        help="NAME=VALUE of the method, repeatable: guidance_scale, threshold, omega, "
-        "time_schedule, negative_after, perp_neg, clip.",
+        help="NAME=VALUE of the method, repeatable: guidance_scale, guidance_rescale, "
+        "threshold, omega, time_schedule, negative_after, perp_neg, clip.",
     ),
 ]
 Preset = Annotated[str, typer.Option(help=f"Effort: {', '.join(PRESETS)}.")]

@@ -21,6 +21,30 @@ def classifier_free(eps_text: Tensor, eps_uncond: Tensor, guidance_scale: float)
     return eps_uncond + guidance_scale * (eps_text - eps_uncond)
 
 
+def rescale_guidance(
+    eps_guided: Tensor, eps_text: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor, share: float
+) -> Tensor:
+    """Guidance without the contrast it adds (Lin et al. 2023, section 3.4; MVDream, section 4.2).
+
+    The picture that ``eps_guided`` means, ``x_0 = (x_t - sigma eps) / alpha``, is brought to the
+    standard deviation of the one that the text alone means, and mixed with itself.
+
+    Args:
+        eps_guided: of `classifier_free`, shape (B, ...).
+        eps_text: predicted with the text, same shape.
+        x_t: what both were predicted from, same shape.
+        alpha: of the signal in ``x_t``, above 0, shape (B,).
+        sigma: of the noise in it, above 0, shape (B,).
+        share: how much of the rescaled picture, 0 (``eps_guided`` itself) to 1; MVDream: 0.5.
+    """
+    precision = torch.promote_types(x_t.dtype, torch.float32)
+    a, s = (scale.to(precision).view(-1, *[1] * (x_t.dim() - 1)) for scale in (alpha, sigma))
+    seen, with_guidance, text = (part.to(precision) for part in (x_t, eps_guided, eps_text))
+    guided, plain = (seen - s * with_guidance) / a, (seen - s * text) / a
+    factor = _deviation(plain) / _deviation(guided).clamp(min=torch.finfo(precision).tiny)
+    return (with_guidance + a / s * share * (1 - factor) * guided).to(eps_guided.dtype)
+
+
 def sds(
     *, eps_text: Tensor, eps_uncond: Tensor, noise: Tensor, t: Tensor, guidance_scale: float
 ) -> Tensor:
@@ -120,6 +144,11 @@ def clip(estimate: Tensor, limit: float) -> Tensor:
 def _inner(a: Tensor, b: Tensor) -> Tensor:
     """Inner product of each sample, with dimensions kept."""
     return (a * b).sum(dim=tuple(range(1, a.dim())), keepdim=True)
+
+
+def _deviation(a: Tensor) -> Tensor:
+    """Standard deviation of each sample, with dimensions kept."""
+    return a.std(dim=tuple(range(1, a.dim())), keepdim=True)
 
 
 def _norm(a: Tensor) -> Tensor:

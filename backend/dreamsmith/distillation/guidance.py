@@ -10,10 +10,12 @@ from torch import Tensor
 
 from dreamsmith.cameras import Cameras
 from dreamsmith.distillation.estimators import (
+    classifier_free,
     clip,
     csd,
     mix_negative,
     perp_neg,
+    rescale_guidance,
     sds,
     ssd,
     vsd,
@@ -124,18 +126,25 @@ class Guidance:
         """What the method says the pictures should move by."""
         scale = self._settings.guidance_scale
         seen = {"eps_text": eps_text, "eps_uncond": eps_uncond, "noise": noise, "t": t}
-        if self._particle is not None:
-            poses = cameras.camera_to_world.to(self._device)
-            eps_particle = self._particle.predict(x_t, t, self._prompts.plain(len(x_t)), poses)
-            scale = _VSD_SCALE if scale is None else scale
-            return vsd(**seen, eps_particle=eps_particle, guidance_scale=scale)
-        if self._method == "sds":
-            scale = self._prior.guidance_scale if scale is None else scale
-            return sds(**seen, guidance_scale=scale)
         if self._method == "csd":
             return csd(**seen)
-        threshold = self._settings.threshold
-        return ssd(**seen, threshold=self._prior.ssd_threshold if threshold is None else threshold)
+        if self._method == "ssd":
+            threshold = self._settings.threshold
+            threshold = self._prior.ssd_threshold if threshold is None else threshold
+            return ssd(**seen, threshold=threshold)
+        if scale is None:
+            scale = _VSD_SCALE if self._method == "vsd" else self._prior.guidance_scale
+        if self._settings.guidance_rescale:
+            guided = classifier_free(eps_text, eps_uncond, scale)
+            levels, share = self._prior.alpha_sigma(t), self._settings.guidance_rescale
+            # It holds its guidance already.
+            seen["eps_text"] = rescale_guidance(guided, eps_text, x_t, *levels, share)
+            scale = 1.0
+        if self._particle is None:
+            return sds(**seen, guidance_scale=scale)
+        poses = cameras.camera_to_world.to(self._device)
+        eps_particle = self._particle.predict(x_t, t, self._prompts.plain(len(x_t)), poses)
+        return vsd(**seen, eps_particle=eps_particle, guidance_scale=scale)
 
     def learn(self, images: Tensor, cameras: Cameras) -> None:
         """VSD's second half of a step: the particle's own score learns from the same pictures."""

@@ -21,6 +21,8 @@ ALL_NOISE = (0.02, 0.98)
 LOW_NOISE = (0.02, 0.50)
 # ProlificDreamer: after 5000 of 25000 steps.
 _ANNEALED_AFTER = 0.2
+# MVDream: after 8000 of 10000 steps.
+_FALLEN_AFTER = 0.8
 # DreamTime, section 4.1, as thousandths: plateau, and spread of the slopes above and below it.
 _PLATEAU = (500, 800)
 _SPREADS = (100, 300)
@@ -38,6 +40,13 @@ def uniform(progress: float, after: float = _ANNEALED_AFTER) -> tuple[float, flo
 def annealed(progress: float, after: float = _ANNEALED_AFTER) -> tuple[float, float]:
     """All levels until the share ``after``, then the lower half (ProlificDreamer, section 5)."""
     return ALL_NOISE if progress < after else LOW_NOISE
+
+
+def falling(progress: float, after: float = _ANNEALED_AFTER) -> tuple[float, float]:
+    """Both ends fall evenly, the highest to 0.50 and the lowest to 0.02 (MVDream, section 4.2)."""
+    left = max(0.0, 1 - progress / _FALLEN_AFTER)
+    low, high = (end + (ALL_NOISE[1] - end) * left for end in LOW_NOISE)
+    return low, high
 
 
 def dreamtime(progress: float, after: float = _ANNEALED_AFTER) -> tuple[float, float]:
@@ -74,6 +83,7 @@ def _dreamtime_shares() -> list[float]:
 TIME_SCHEDULES: Final[dict[str, Callable[[float, float], tuple[float, float]]]] = {
     "uniform": uniform,
     "annealed": annealed,
+    "falling": falling,
     "dreamtime": dreamtime,
 }
 
@@ -93,9 +103,15 @@ def alpha_sigma_squared(alpha: Tensor, sigma: Tensor) -> Tensor:
     return alpha * sigma**2
 
 
+def sigma_over_alpha(alpha: Tensor, sigma: Tensor) -> Tensor:
+    """``sigma / alpha``: the squared distance to the picture meant (MVDream, equation 3)."""
+    return sigma / alpha
+
+
 # omega(t), from the scales of signal and noise, each of shape (B,).
 OMEGAS: Final[dict[str, Callable[[Tensor, Tensor], Tensor]]] = {
     "sigma_squared": sigma_squared,
     "constant": constant,
     "alpha_sigma_squared": alpha_sigma_squared,
+    "sigma_over_alpha": sigma_over_alpha,
 }
