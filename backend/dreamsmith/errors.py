@@ -10,10 +10,12 @@ class DreamsmithError(Exception):
     Attributes:
         reason: stable UPPER_SNAKE_CASE name for programs.
         exit_code: what the command line exits with.
+        retry_seconds: after which the same may succeed; None where it will not by itself.
     """
 
     reason = "INTERNAL"
     exit_code = 4
+    retry_seconds: float | None = None
 
     @property
     def message(self) -> str:
@@ -124,10 +126,44 @@ class ArtifactNotFound(DreamsmithError):
     exit_code = 2
 
 
+class WrongJobState(DreamsmithError):
+    """The job is in a state in which it cannot be done."""
+
+    reason = "JOB_STATE"
+    exit_code = 2
+
+
+class UploadNotFound(DreamsmithError):
+    """The server has no upload of that name, or not all of it."""
+
+    reason = "UPLOAD_NOT_FOUND"
+    exit_code = 2
+
+
+class UploadOffset(DreamsmithError):
+    """A piece of an upload does not begin where the last one ended."""
+
+    reason = "UPLOAD_OFFSET"
+
+
+class UploadSuperseded(DreamsmithError):
+    """Another call took the upload over."""
+
+    reason = "UPLOAD_SUPERSEDED"
+
+
 class QueueFull(DreamsmithError):
     """As many jobs wait as the server accepts."""
 
     reason = "QUEUE_FULL"
+    retry_seconds = 30.0
+
+
+class StoreFull(DreamsmithError):
+    """The server's disk is full, or what a caller may keep on it is used up."""
+
+    reason = "STORE_FULL"
+    retry_seconds = 60.0
 
 
 class RequestIdReused(DreamsmithError):
@@ -148,6 +184,7 @@ class ServerDraining(DreamsmithError):
 
     reason = "SERVER_DRAINING"
     exit_code = 3
+    retry_seconds = 2.0
 
 
 class ServerNotStarted(DreamsmithError):

@@ -58,7 +58,12 @@ def write_atomic(path: Path, data: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    directory = os.open(path.parent, os.O_RDONLY) if os.name == "posix" else None
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make new names in a folder survive a loss of power; where the system cannot, do nothing."""
+    directory = os.open(folder, os.O_RDONLY) if os.name == "posix" else None
     if directory is not None:
         try:
             os.fsync(directory)

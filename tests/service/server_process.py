@@ -14,6 +14,7 @@ from pathlib import Path
 
 from dreamsmith.client import Client
 from dreamsmith.request import GenerationRequest
+from dreamsmith.wire.loopback import find_token
 
 LIMIT_SECONDS = 240.0
 
@@ -51,20 +52,20 @@ class ServerProcess:
         self.port = int(json.loads(line)["port"])
         self.address = f"127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What a call without our client has to bring."""
+        return (("authorization", f"Bearer {find_token(self.port)}"),)
+
     def client(self) -> Client:
         return Client(self.address, timeout_seconds=60, reconnect_seconds=60)
 
     def workers(self) -> list[int]:
         """Process ids of its workers."""
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                words = (folder / "cmdline").read_bytes().decode().split("\0")
-            except OSError:
-                continue
-            if f"--server-pid={self._process.pid}" in words:
-                found.append(int(folder.name))
-        return found
+        return workers_of(self._process.pid)
 
     def kill(self) -> None:
         self._process.kill()
@@ -83,6 +84,19 @@ class ServerProcess:
             except subprocess.TimeoutExpired:
                 self.kill()
         self._errors.close()
+
+
+def workers_of(server: int) -> list[int]:
+    """Process ids of a server's workers."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().decode().split("\0")
+        except OSError:
+            continue
+        if f"--server-pid={server}" in words:
+            found.append(int(folder.name))
+    return found
 
 
 def is_alive(process_id: int) -> bool:

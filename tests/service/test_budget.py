@@ -11,6 +11,7 @@ import torch
 
 from dreamsmith.service.board import Board
 from dreamsmith.service.folders import DataFolder
+from dreamsmith.service.local_engine import LocalEngine
 from dreamsmith.service.scheduler import Scheduler
 from dreamsmith.wire.job import Job, State
 from service.server_process import small_request
@@ -21,7 +22,7 @@ def test_a_worker_gets_the_servers_memory_budget(tmp_path: Path) -> None:
     async def run() -> Job:
         folder = DataFolder(tmp_path)
         board = await Board.open(folder.database)
-        scheduler = Scheduler(board, folder, vram_gib=7.5)
+        scheduler = Scheduler(board, folder, LocalEngine(folder, vram_gib=7.5))
         running = asyncio.create_task(scheduler.run())
         job = await board.submit("request", small_request())
         while not (job := await board.get(job.name)).state.has_ended:

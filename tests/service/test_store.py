@@ -14,11 +14,15 @@ from dreamsmith.service.store import Store
 from dreamsmith.service.transition import Cancel, Report, Start, Succeed
 from dreamsmith.v1 import generation_pb2 as api
 from dreamsmith.wire.arrays import ArrayLayout
-from dreamsmith.wire.job import Artifact, State
+from dreamsmith.wire.job import Artifact, Job, State
 
 REQUEST = GenerationRequest(
     "a red mug", steps=7, seed=3, cameras=CameraRanges(azimuth_degrees=Interval(-90.0, 90.0))
 )
+
+
+def job(number: str, request: GenerationRequest = REQUEST, owner: str = "") -> Job:
+    return Job(f"jobs/{number}", request, 1.0, owner=owner)
 
 
 @pytest.fixture
@@ -31,7 +35,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def test_a_job_is_the_same_after_the_database_was_opened_again(tmp_path: Path) -> None:
     path = tmp_path / "jobs.sqlite3"
     store = Store(path)
-    store.submit("id", "jobs/1", REQUEST, 1.0, 10)
+    store.submit("id", job("1"), 10)
     store.apply("jobs/1", Start(2.0))
     progress = Progress("field", 1, 7, 0.1, 12.5, {"gradient": 0.5})
     store.apply("jobs/1", Report(3.0, 1, progress))
@@ -56,23 +60,23 @@ def test_a_job_is_the_same_after_the_database_was_opened_again(tmp_path: Path) -
 
 
 def test_the_same_request_id_gives_the_same_job(store: Store) -> None:
-    first = store.submit("id", "jobs/1", REQUEST, 1.0, 1)
-    assert store.submit("id", "jobs/2", REQUEST, 2.0, 1) == first
+    first = store.submit("id", job("1"), 1)
+    assert store.submit("id", job("2"), 1) == first
     with pytest.raises(RequestIdReused, match="belongs to jobs/1"):
-        store.submit("id", "jobs/3", GenerationRequest("a blue mug"), 2.0, 1)
+        store.submit("id", job("3", GenerationRequest("a blue mug")), 1)
 
 
 def test_no_more_jobs_wait_than_are_allowed(store: Store) -> None:
-    store.submit("1", "jobs/1", REQUEST, 1.0, 1)
+    store.submit("1", job("1"), 1)
     with pytest.raises(QueueFull):
-        store.submit("2", "jobs/2", REQUEST, 1.0, 1)
+        store.submit("2", job("2"), 1)
     store.apply("jobs/1", Cancel(2.0))
-    assert store.submit("2", "jobs/2", REQUEST, 1.0, 1).state is State.QUEUED
+    assert store.submit("2", job("2"), 1).state is State.QUEUED
 
 
 def test_pages_hold_every_job_once_newest_first(store: Store) -> None:
     for number in range(7):
-        store.submit(str(number), f"jobs/{number}", REQUEST, 1.0, 10)
+        store.submit(str(number), job(str(number)), 10)
     names, mark = [], None
     while True:
         jobs, mark = store.page(3, mark)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,12 +30,16 @@ from dreamsmith.cli.options import (
     Resolution,
     Seed,
     Settings,
+    Start,
     Steps,
     TextureSize,
     Variations,
     request_of,
 )
-from dreamsmith.errors import Cancelled, GenerationFailed
+from dreamsmith.errors import Cancelled, GenerationFailed, InvalidRequest
+
+if TYPE_CHECKING:
+    from dreamsmith.wire.job import State
 
 
 @connects
@@ -51,6 +55,7 @@ def submit(
     seed: Seed = DEFAULTS.seed,
     variations: Variations = DEFAULTS.variations,
     steps: Steps = None,
+    start: Start = "",
     resolution: Resolution = None,
     azimuth: Azimuth = None,
     elevation: Elevation = None,
@@ -60,6 +65,9 @@ def submit(
     height: Height = DEFAULTS.height_metres,
     faces: Faces = None,
     texture_size: TextureSize = None,
+    priority: Annotated[
+        int, typer.Option(help="-10 to 10: of your own waiting jobs the highest starts first.")
+    ] = 0,
     wait: Annotated[bool, typer.Option("--wait", help="Until the job ends.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -69,7 +77,7 @@ def submit(
     from dreamsmith.outputs import Outputs
 
     outputs = Outputs.at(output, request.variations) if output else None
-    job = client.create(request)
+    job = client.create(request, priority=priority)
     with reporter(as_json) as shown:
         shown.result(job.name, event="job", **job_values(job))
     if wait or outputs:
@@ -85,11 +93,17 @@ def watch(client: Any, job: JobName, as_json: Json = False) -> None:
 
 
 @connects
-def jobs(client: Any, as_json: Json = False) -> None:
+def jobs(
+    client: Any,
+    state: Annotated[
+        list[str] | None, typer.Option(help="Only jobs in this state; repeatable.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """List a server's jobs, newest first."""
     from dreamsmith.console import job_values
 
-    for job in client.list():
+    for job in client.list([_state(name) for name in state or ()]):
         if as_json:
             print(json.dumps(job_values(job), ensure_ascii=False))
         else:
@@ -108,11 +122,62 @@ def cancel(client: Any, job: JobName, as_json: Json = False) -> None:
 
 
 @connects
+def pause(client: Any, job: JobName, as_json: Json = False) -> None:
+    """Have a job write a checkpoint and free its device; `resume` lets it go on."""
+    from dreamsmith.console import job_values, reporter
+
+    with reporter(as_json) as shown:
+        held = client.pause(job)
+        shown.result(f"{held.name} {held.state.value}", event="job", **job_values(held))
+
+
+@connects
+def resume(client: Any, job: JobName, as_json: Json = False) -> None:
+    """Let a paused job go on from its checkpoint."""
+    from dreamsmith.console import job_values, reporter
+
+    with reporter(as_json) as shown:
+        queued = client.resume(job)
+        shown.result(f"{queued.name} {queued.state.value}", event="job", **job_values(queued))
+
+
+@connects
+def retry(client: Any, job: JobName, as_json: Json = False) -> None:
+    """Try a job again that failed, from its last checkpoint, or was cancelled."""
+    from dreamsmith.console import job_values, reporter
+
+    with reporter(as_json) as shown:
+        queued = client.retry(job)
+        shown.result(f"{queued.name} {queued.state.value}", event="job", **job_values(queued))
+
+
+@connects
+def delete(client: Any, job: JobName, as_json: Json = False) -> None:
+    """Forget a job that has ended or is paused, with its files on the server."""
+    from dreamsmith.client import full_name
+    from dreamsmith.console import reporter
+
+    with reporter(as_json) as shown:
+        client.delete(job)
+        shown.result(f"{full_name(job)} deleted", event="deleted", name=full_name(job))
+
+
+@connects
 def download(client: Any, job: JobName, output: Output, as_json: Json = False) -> None:
     """Fetch what a job made: FILE.glb, FILE.turntable.png and FILE.webp."""
     from dreamsmith.outputs import Outputs
 
     _download(client, job, Outputs.at(output), as_json)
+
+
+def _state(name: str) -> State:
+    from dreamsmith.wire.job import State
+
+    try:
+        return State(name)
+    except ValueError:
+        known = ", ".join(state.value for state in State)
+        raise InvalidRequest("state", f"state {name!r} is not known: choose {known}") from None
 
 
 def _watch(client: Any, job: str, as_json: bool) -> None:

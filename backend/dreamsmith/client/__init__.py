@@ -10,7 +10,17 @@
 """
 
 from dreamsmith.client.capabilities import Capabilities, Device, Prior
-from dreamsmith.client.client import DEFAULT_SERVER, Client, WatchEvent
+from dreamsmith.client.client import DEFAULT_SERVER, Client, full_name
+from dreamsmith.client.stream import WatchEvent
 from dreamsmith.client.tls import Tls
 
-__all__ = ["DEFAULT_SERVER", "Capabilities", "Client", "Device", "Prior", "Tls", "WatchEvent"]
+__all__ = [
+    "DEFAULT_SERVER",
+    "Capabilities",
+    "Client",
+    "Device",
+    "Prior",
+    "Tls",
+    "WatchEvent",
+    "full_name",
+]

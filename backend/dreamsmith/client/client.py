@@ -3,41 +3,47 @@
 
 from __future__ import annotations
 
-import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NoReturn, TypeVar
 
-import google_crc32c
 import grpc
 
 from dreamsmith.client.capabilities import Capabilities
 from dreamsmith.client.credentials import GivenToken, LoopbackToken, Token
 from dreamsmith.client.download import PartialFile
+from dreamsmith.client.stream import (
+    GONE,
+    Patience,
+    WatchEvent,
+    checked,
+    is_gone,
+    is_known,
+    to_event,
+)
 from dreamsmith.client.tls import Tls, explain, open_channel
+from dreamsmith.client.upload import LocalFile
 from dreamsmith.errors import (
     DreamsmithError,
     InvalidRequest,
-    ServerDraining,
     ServerUnreachable,
     TokenRefused,
-    TransferFailed,
+    UploadNotFound,
+    UploadOffset,
 )
-from dreamsmith.events import PreviewImage, PreviewMesh, Progress
 from dreamsmith.request import GenerationRequest
 from dreamsmith.v1 import generation_pb2 as api
 from dreamsmith.v1 import generation_pb2_grpc as api_grpc
 from dreamsmith.wire import convert
-from dreamsmith.wire.job import Artifact, Job
+from dreamsmith.wire.job import Artifact, Job, State
 from dreamsmith.wire.loopback import is_loopback
 from dreamsmith.wire.status import call_to_error
+from dreamsmith.wire.uploads import is_upload_name
 
 DEFAULT_SERVER: Final = "127.0.0.1:50051"
-_FIRST_BACKOFF_SECONDS: Final = 0.2
-_LONGEST_BACKOFF_SECONDS: Final = 5.0
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", 24 * 2**20),
     ("grpc.initial_reconnect_backoff_ms", 200),
@@ -48,25 +54,8 @@ _OPTIONS: Final = (
     # A proxy of the environment is for the web; a server is named by its own address.
     ("grpc.enable_http_proxy", 0),
 )
-_GONE: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 _Answer = TypeVar("_Answer")
-
-
-@dataclass(frozen=True, slots=True)
-class WatchEvent:
-    """Something that a job's stream tells.
-
-    Attributes:
-        sequence: 1, 2, 3, ... without a gap; 0 for what is not part of the history.
-        attempt: to which attempt it belongs.
-        body: the job (first of all as it is now, then after each change of state), its progress, a
-            preview, or a new artifact.
-    """
-
-    sequence: int
-    attempt: int
-    body: Job | Progress | PreviewImage | PreviewMesh | Artifact
 
 
 class Client:
@@ -114,6 +103,7 @@ class Client:
         else:
             self._channel = open_channel(self._host, self._port, self._tls, _OPTIONS)
         self._generation = api_grpc.GenerationServiceStub(self._channel)
+        self._uploads = api_grpc.UploadServiceStub(self._channel)
         self._capabilities = api_grpc.CapabilityServiceStub(self._channel)
 
     def __enter__(self) -> Client:
@@ -133,22 +123,31 @@ class Client:
         """Close the connection."""
         self._channel.close()
 
-    def create(self, request: GenerationRequest, request_id: str | None = None) -> Job:
+    def create(
+        self, request: GenerationRequest, request_id: str | None = None, *, priority: int = 0
+    ) -> Job:
         """Send a job; when this returns, the server has it on stable storage.
 
         Args:
-            request: what to make.
+            request: what to make; a mesh to begin with is a file here, which is sent first, or the
+                name of an `upload`.
             request_id: sending the same request again under the same id creates no second job.
+            priority: -10 to 10; of your own waiting jobs the highest starts first.
 
         Raises:
             InvalidRequest: a field is not allowed.
             PriorNotFound: the server does not have the diffusion model.
             RequestIdReused: the id was used for another request.
             QueueFull: too many jobs wait already.
+            StoreFull: the server's disk is full.
             ServerUnreachable: nothing answers.
         """
+        if request.start and not is_upload_name(request.start):
+            request = replace(request, start=self.upload(Path(request.start)))
         message = api.CreateJobRequest(
-            spec=convert.request_to_spec(request), request_id=request_id or str(uuid.uuid4())
+            spec=convert.request_to_spec(request),
+            request_id=request_id or str(uuid.uuid4()),
+            priority=priority,
         )
         answer = self._call(self._generation.CreateJob, message)
         return convert.message_to_job(answer.job)
@@ -163,18 +162,18 @@ class Client:
         answer = self._call(self._generation.GetJob, api.GetJobRequest(name=full_name(job)))
         return convert.message_to_job(answer.job)
 
-    def list(self) -> Iterator[Job]:
-        """All jobs, newest first, fetched as they are asked for.
+    def list(self, states: Collection[State] = ()) -> Iterator[Job]:
+        """Jobs, newest first, fetched as they are asked for: all, or those in some states.
 
         Raises:
             ServerUnreachable: nothing answers.
         """
-        token = ""
+        message = api.ListJobsRequest(states=[convert.state_to_message(state) for state in states])
         while True:
-            answer = self._call(self._generation.ListJobs, api.ListJobsRequest(page_token=token))
+            answer = self._call(self._generation.ListJobs, message)
             yield from (convert.message_to_job(message) for message in answer.jobs)
-            token = answer.next_page_token
-            if not token:
+            message.page_token = answer.next_page_token
+            if not message.page_token:
                 return
 
     def cancel(self, job: str) -> Job:
@@ -187,6 +186,83 @@ class Client:
         answer = self._call(self._generation.CancelJob, api.CancelJobRequest(name=full_name(job)))
         return convert.message_to_job(answer.job)
 
+    def pause(self, job: str) -> Job:
+        """Have a job write a checkpoint and free its device; one that waits is held back.
+
+        Raises:
+            JobNotFound: the server has none of that name.
+            WrongJobState: it has ended or is being cancelled.
+            ServerUnreachable: nothing answers.
+        """
+        answer = self._call(self._generation.PauseJob, api.PauseJobRequest(name=full_name(job)))
+        return convert.message_to_job(answer.job)
+
+    def resume(self, job: str) -> Job:
+        """Let a paused job go on from its checkpoint.
+
+        Raises:
+            JobNotFound: the server has none of that name.
+            WrongJobState: it has ended or is being cancelled.
+            ServerUnreachable: nothing answers.
+        """
+        answer = self._call(self._generation.ResumeJob, api.ResumeJobRequest(name=full_name(job)))
+        return convert.message_to_job(answer.job)
+
+    def retry(self, job: str) -> Job:
+        """Try a job again that failed, from its last checkpoint, or was cancelled.
+
+        Raises:
+            JobNotFound: the server has none of that name.
+            WrongJobState: it is in another state.
+            ServerUnreachable: nothing answers.
+        """
+        answer = self._call(self._generation.RetryJob, api.RetryJobRequest(name=full_name(job)))
+        return convert.message_to_job(answer.job)
+
+    def delete(self, job: str) -> None:
+        """Forget a job that has ended or is paused, with its files.
+
+        Raises:
+            JobNotFound: the server has none of that name.
+            WrongJobState: it waits or runs.
+            ServerUnreachable: nothing answers.
+        """
+        self._call(self._generation.DeleteJob, api.DeleteJobRequest(name=full_name(job)))
+
+    def upload(self, path: Path) -> str:
+        """Send a file, from where an earlier try was interrupted; returns the upload's name.
+
+        A file that the server has already is not sent again.
+
+        Raises:
+            InvalidRequest: it cannot be read, is empty, or is larger than the server takes.
+            StoreFull: the server has no room for it.
+            TransferFailed: it changed while it was sent.
+            ServerUnreachable: nothing answers, or not again in time.
+        """
+        file = LocalFile(path)
+        patience = Patience(self._reconnect_seconds)
+        while True:
+            try:
+                offset = self._received(file.name)
+                patience.renew()
+                self._send(self._uploads.WriteUpload, file.pieces(offset))
+                return file.name
+            except grpc.RpcError as error:
+                is_elsewhere = is_known(error, UploadOffset)
+                if not (self._is_gone(error) or is_elsewhere) or not patience.wait():
+                    self._raise(error)
+
+    def _received(self, upload: str) -> int:
+        message = api.GetUploadRequest(name=upload)
+        try:
+            answer = self._unary(self._uploads.GetUpload, message)
+        except grpc.RpcError as error:
+            if is_known(error, UploadNotFound):
+                return 0
+            raise
+        return int(answer.upload.received_bytes)
+
     def capabilities(self) -> Capabilities:
         """What the server can do.
 
@@ -197,7 +273,12 @@ class Client:
         return Capabilities.from_message(self._call(self._capabilities.GetCapabilities, message))
 
     def watch(
-        self, job: str, *, resume_after: int = 0, with_previews: bool = True
+        self,
+        job: str,
+        *,
+        resume_after: int = 0,
+        with_previews: bool = True,
+        preview_rate: float = 0.0,
     ) -> Iterator[WatchEvent]:
         """What happens to a job, until it ends; every numbered event once and in order.
 
@@ -207,21 +288,25 @@ class Client:
             job: its name.
             resume_after: the last number that you have; 0 begins at the beginning.
             with_previews: pictures and meshes as well.
+            preview_rate: most of each in a second, up to 30; 0: 10.
 
         Raises:
             JobNotFound: the server has none of that name.
             ServerUnreachable: nothing answers, or not again in time.
         """
         name, sequence = full_name(job), resume_after
-        patience = _Patience(self._reconnect_seconds)
+        patience = Patience(self._reconnect_seconds)
         while True:
             message = api.WatchJobRequest(
-                name=name, resume_after=sequence, without_previews=not with_previews
+                name=name,
+                resume_after=sequence,
+                without_previews=not with_previews,
+                max_preview_rate=preview_rate,
             )
             try:
                 for response in self._stream(self._generation.WatchJob, message):
                     patience.renew()
-                    event = _event(response)
+                    event = to_event(response)
                     if event is not None:
                         sequence = max(sequence, event.sequence)
                         yield event
@@ -247,7 +332,7 @@ class Client:
         """
         name = convert.artifact_name(full_name(job), artifact)
         described = self._describe(name)
-        patience = _Patience(self._reconnect_seconds)
+        patience = Patience(self._reconnect_seconds)
         patience.renew()
         with PartialFile(target, described) as partial:
             while partial.size_bytes < described.size_bytes:
@@ -255,7 +340,7 @@ class Client:
                 try:
                     for chunk in self._stream(self._generation.ReadArtifact, message):
                         patience.renew()
-                        partial.append(_checked(chunk, partial.size_bytes))
+                        partial.append(checked(chunk, partial.size_bytes))
                 except grpc.RpcError as error:
                     if not self._is_gone(error) or not patience.wait():
                         self._raise(error)
@@ -276,7 +361,7 @@ class Client:
         data = bytearray()
         try:
             for chunk in self._stream(self._generation.ReadArtifact, message):
-                data += _checked(chunk, offset + len(data))
+                data += checked(chunk, offset + len(data))
         except grpc.RpcError as error:
             self._raise(error)
         return bytes(data)
@@ -303,19 +388,20 @@ class Client:
     def _unary(self, method: Callable[..., _Answer], message: Any) -> _Answer:
         return method(message, timeout=self._timeout_seconds, metadata=self._token.metadata())
 
+    def _send(
+        self, method: Callable[..., _Answer], messages: Iterator[api.WriteUploadRequest]
+    ) -> _Answer:
+        return method(messages, metadata=self._token.metadata())
+
     def _stream(self, method: Callable[..., Iterable[_Answer]], message: Any) -> Iterable[_Answer]:
         return method(message, metadata=self._token.metadata())
 
     def _has_restarted(self, error: Any) -> bool:
         """Whether a call that began with one server met another that started meanwhile."""
-        return isinstance(call_to_error(error), TokenRefused) and self._token.has_changed()
+        return is_known(error, TokenRefused) and self._token.has_changed()
 
     def _is_gone(self, error: Any) -> bool:
-        return (
-            error.code() in _GONE
-            or isinstance(call_to_error(error), ServerDraining)
-            or self._has_restarted(error)
-        )
+        return is_gone(error) or self._has_restarted(error)
 
     def _raise(self, error: Any) -> NoReturn:
         known = call_to_error(error)
@@ -325,7 +411,7 @@ class Client:
             untrusted = explain(self.server, self._host, self._port, self._tls)
             if untrusted is not None:
                 raise untrusted from None
-        if error.code() in _GONE:
+        if error.code() in GONE:
             raise ServerUnreachable(
                 f"no Dreamsmith server answers at {self.server}: start one with `dreamsmith serve`,"
                 " or name another with --server"
@@ -333,52 +419,6 @@ class Client:
         raise DreamsmithError(f"the server answered: {error.details()}") from None
 
 
-class _Patience:
-    """How long to look for a server that was there and went away. One never seen gets none."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._until = 0.0
-        self._backoff = _FIRST_BACKOFF_SECONDS
-
-    def renew(self) -> None:
-        """The server is there."""
-        self._until = time.monotonic() + self._seconds
-        self._backoff = _FIRST_BACKOFF_SECONDS
-
-    def wait(self) -> bool:
-        """Wait before the next try; False where it is time to give up."""
-        if time.monotonic() + self._backoff > self._until:
-            return False
-        time.sleep(self._backoff)
-        self._backoff = min(self._backoff * 2, _LONGEST_BACKOFF_SECONDS)
-        return True
-
-
 def full_name(job: str) -> str:
     """``jobs/{job}``, whether the prefix was given or not."""
     return job if job.startswith("jobs/") else f"jobs/{job}"
-
-
-def _event(response: api.WatchJobResponse) -> WatchEvent | None:
-    body: Job | Progress | PreviewImage | PreviewMesh | Artifact
-    match response.WhichOneof("event"):
-        case "job":
-            body = convert.message_to_job(response.job)
-        case "progress":
-            body = convert.message_to_progress(response.progress)
-        case "preview_image":
-            body = convert.message_to_image(response.preview_image)
-        case "preview_mesh":
-            body = convert.message_to_mesh(response.preview_mesh)
-        case "artifact":
-            body = convert.message_to_artifact(response.artifact)
-        case _:
-            return None
-    return WatchEvent(response.sequence, response.attempt, body)
-
-
-def _checked(chunk: api.ReadArtifactResponse, offset: int) -> bytes:
-    if chunk.offset != offset or google_crc32c.value(chunk.data) != chunk.crc32c:
-        raise TransferFailed("a piece of the file arrived damaged: download it again")
-    return chunk.data

@@ -6,16 +6,19 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 from dreamsmith.request import GenerationRequest
+from dreamsmith.service.order import Waiting
+from dreamsmith.service.previews import LatestPreviews
 from dreamsmith.service.store import Store
 from dreamsmith.service.transition import Command
+from dreamsmith.service.upload_store import UploadStore
 from dreamsmith.v1 import generation_pb2 as api
-from dreamsmith.wire.job import Job
+from dreamsmith.wire.job import Job, State
 
 MAXIMUM_ACTIVE_JOBS = 64
 
@@ -39,32 +42,15 @@ class Bell:
         return self._event
 
 
-class LatestPreviews:
-    """The newest picture and mesh of a job; older ones are nobody's concern."""
-
-    def __init__(self) -> None:
-        self._revision = 0
-        self._messages: dict[str, tuple[int, api.WatchJobResponse]] = {}
-
-    def put(self, message: api.WatchJobResponse) -> None:
-        """Keep a preview in place of the one of its kind before it."""
-        self._revision += 1
-        self._messages[message.WhichOneof("event") or ""] = (self._revision, message)
-
-    def newer_than(self, revision: int) -> list[tuple[int, api.WatchJobResponse]]:
-        """Those that came after ``revision``, oldest first, each with its own revision."""
-        return sorted(
-            (item for item in self._messages.values() if item[0] > revision),
-            key=lambda item: item[0],
-        )
-
-
 class Board:
     """All jobs of one server. To be used in one event loop; make it with `open`."""
 
-    def __init__(self, store: Store, thread: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, store: Store, thread: Executor, now: Callable[[], float] = time.time
+    ) -> None:
         self._store = store
         self._thread = thread
+        self._now = now
         self._bells: dict[str, Bell] = {}
         self._previews: dict[str, LatestPreviews] = {}
         self.queue_bell = Bell()
@@ -89,12 +75,13 @@ class Board:
         await self._in_thread(self._store.close)
         self._thread.shutdown()
 
-    async def submit(self, request_id: str, request: GenerationRequest) -> Job:
+    async def submit(
+        self, request_id: str, request: GenerationRequest, *, owner: str = "", priority: int = 0
+    ) -> Job:
         """Accept a job; the same request id gives the same job (see `Store.submit`)."""
         name = f"jobs/{secrets.token_hex(6)}"
-        job = await self._in_thread(
-            self._store.submit, request_id, name, request, time.time(), MAXIMUM_ACTIVE_JOBS
-        )
+        job = Job(name, request, self._now(), owner=owner, priority=priority)
+        job = await self._in_thread(self._store.submit, request_id, job, MAXIMUM_ACTIVE_JOBS)
         self.queue_bell.ring()
         return job
 
@@ -107,21 +94,48 @@ class Board:
         self.queue_bell.ring()
         return job
 
+    async def delete(self, name: str) -> None:
+        """Forget a job, and tell those who watch it (see `Store.delete`)."""
+        await self._in_thread(self._store.delete, name)
+        self._previews.pop(name, None)
+        bell = self._bells.pop(name, None)
+        if bell is not None:
+            bell.ring()
+
     async def get(self, name: str) -> Job:
         """One job (see `Store.get`)."""
         return await self._in_thread(self._store.get, name)
 
-    async def page(self, limit: int, before: int | None) -> tuple[list[Job], int | None]:
+    async def page(
+        self,
+        limit: int,
+        before: int | None,
+        states: Collection[State] = (),
+        owner: str | None = None,
+    ) -> tuple[list[Job], int | None]:
         """Jobs, newest first (see `Store.page`)."""
-        return await self._in_thread(self._store.page, limit, before)
+        return await self._in_thread(self._store.page, limit, before, states, owner)
 
     async def active(self) -> list[Job]:
         """Jobs that have not ended, oldest first."""
         return await self._in_thread(self._store.active)
 
-    async def next_queued(self) -> Job | None:
-        """The job that has waited longest."""
-        return await self._in_thread(self._store.next_queued)
+    async def waiting(self) -> list[Waiting]:
+        """Jobs that wait for their turn, oldest first."""
+        return await self._in_thread(self._store.waiting)
+
+    async def names(self, states: Collection[State], ended_before: float | None = None) -> set[str]:
+        """Names of jobs (see `Store.names`)."""
+        return await self._in_thread(self._store.names, states, ended_before)
+
+    async def with_uploads(
+        self,
+        method: Callable[Concatenate[UploadStore, _Arguments], _Result],
+        *arguments: _Arguments.args,
+        **named: _Arguments.kwargs,
+    ) -> _Result:
+        """Call a method of `UploadStore` in the store's thread."""
+        return await self._in_thread(method, self._store.uploads, *arguments, **named)
 
     async def events_after(self, name: str, sequence: int, limit: int) -> list[bytes]:
         """Events beyond ``sequence`` (see `Store.events_after`)."""
@@ -136,10 +150,10 @@ class Board:
         self._previews.setdefault(name, LatestPreviews()).put(message)
         self.bell(name).ring()
 
-    def previews(self, name: str, newer_than: int) -> list[tuple[int, api.WatchJobResponse]]:
-        """Previews of a job that came after a revision, each with its own."""
+    def previews(self, name: str) -> list[tuple[int, api.WatchJobResponse]]:
+        """The newest previews of a job, each with its revision."""
         kept = self._previews.get(name)
-        return [] if kept is None else kept.newer_than(newer_than)
+        return [] if kept is None else kept.newest()
 
     async def _in_thread(
         self,

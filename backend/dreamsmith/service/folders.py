@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import IO
 
@@ -11,6 +13,8 @@ import platformdirs
 
 from dreamsmith.errors import ServerNotStarted
 from dreamsmith.files import lock_file
+from dreamsmith.request import GenerationRequest
+from dreamsmith.wire.uploads import upload_digests
 
 
 def default_data_dir() -> Path:
@@ -39,7 +43,7 @@ class DataFolder:
         return self.root / "jobs" / name.removeprefix("jobs/")
 
     def workspace(self, name: str) -> Path:
-        """The checkpoint of a job; shared by its attempts."""
+        """The checkpoints of a job; shared by its attempts."""
         return self.job(name) / "workspace"
 
     def artifacts(self, name: str, attempt: int) -> Path:
@@ -50,14 +54,55 @@ class DataFolder:
         """What the workers of a job print."""
         return self.job(name) / "worker.log"
 
-    def prepare(self, name: str, attempt: int) -> None:
-        """Make the folders that a worker needs."""
+    @property
+    def uploads(self) -> Path:
+        """Complete uploads, each named by its SHA-256, and what has arrived of others."""
+        return self.root / "uploads"
+
+    def prepare(self, name: str, attempt: int, request: GenerationRequest) -> None:
+        """Make the folders that a worker needs.
+
+        The uploads that it needs lie in its workspace under their names in the API.
+        """
         self.workspace(name).mkdir(parents=True, exist_ok=True)
         self.artifacts(name, attempt).mkdir(exist_ok=True)
+        for digest in upload_digests(request):
+            target = self.workspace(name) / "uploads" / digest
+            target.parent.mkdir(exist_ok=True)
+            if not target.exists():
+                link_or_copy(self.uploads / digest, target)
 
     def discard_workspace(self, name: str) -> None:
         """Remove the checkpoint of a job that has ended."""
         shutil.rmtree(self.workspace(name), ignore_errors=True)
+
+    def sweep_jobs(self, kept: Collection[str], with_workspace: Collection[str]) -> None:
+        """Remove what a crash has left: folders of no job, workspaces, half-written files.
+
+        Args:
+            kept: names of all jobs.
+            with_workspace: those of them whose checkpoints are still needed.
+        """
+        for folder in _entries(self.root / "jobs"):
+            name = f"jobs/{folder.name}"
+            if name not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
+            elif name not in with_workspace:
+                self.discard_workspace(name)
+            else:
+                for file in _entries(self.workspace(name)):
+                    if file.name.startswith(".") and file.is_file():
+                        file.unlink(missing_ok=True)
+
+    def sweep_uploads(self, kept: Collection[str]) -> None:
+        """Remove files of uploads that are no longer kept."""
+        for file in _entries(self.uploads):
+            if file.name not in kept:
+                file.unlink(missing_ok=True)
+
+    def discard(self, name: str) -> None:
+        """Remove everything of a job that was deleted."""
+        shutil.rmtree(self.job(name), ignore_errors=True)
 
 
 class FolderLock:
@@ -90,3 +135,17 @@ class FolderLock:
     def release(self) -> None:
         """Let others in."""
         self._file.close()
+
+
+def _entries(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """The same content under a second name: where the file system can, without a copy."""
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copyfile(source, target)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from dreamsmith.service.authentication import Authentication
 from dreamsmith.service.board import Board
 from dreamsmith.service.devices import Devices
 from dreamsmith.service.folders import DataFolder, FolderLock, default_data_dir
+from dreamsmith.service.housekeeping import Housekeeping
 from dreamsmith.service.listening import (
     DEFAULT_HOST,
     DEFAULT_PORT,
@@ -31,17 +31,20 @@ from dreamsmith.service.listening import (
     check_reachable,
     open_port,
 )
+from dreamsmith.service.local_engine import LocalEngine
 from dreamsmith.service.loopback_token import loopback_token
 from dreamsmith.service.scheduler import Scheduler
-from dreamsmith.service.servicers import CapabilityServicer, GenerationServicer
+from dreamsmith.service.servicers import GenerationServicer
+from dreamsmith.service.small_servicers import CapabilityServicer, UploadServicer
 from dreamsmith.service.tokens import TokenBook
+from dreamsmith.service.uploads import Uploads
 from dreamsmith.v1 import generation_pb2 as api
 from dreamsmith.v1 import generation_pb2_grpc as api_grpc
 from dreamsmith.wire.loopback import is_loopback
 
 _SERVICES = tuple(
     api.DESCRIPTOR.services_by_name[name].full_name
-    for name in ("GenerationService", "CapabilityService")
+    for name in ("GenerationService", "UploadService", "CapabilityService")
 )
 _STREAM_END_SECONDS = 2.0
 _OPTIONS = (
@@ -70,6 +73,7 @@ class ServerOptions:
         tls: certificate and key; None for none.
         has_reflection: tell anyone who asks what the API looks like.
         vram_gib: GiB that a job may take of the GPU; None for no limit.
+        retention_days: after which jobs that have ended are deleted; 0 keeps them.
     """
 
     data_dir: Path
@@ -78,6 +82,7 @@ class ServerOptions:
     tls: ServerTls | None = None
     has_reflection: bool = False
     vram_gib: float | None = None
+    retention_days: float = 30.0
 
     @property
     def data_dir_option(self) -> str:
@@ -119,12 +124,17 @@ async def _serve(
     stopping = _stop_signal()
     folder = DataFolder(options.data_dir)
     board = await Board.open(folder.database)
-    scheduler = Scheduler(board, folder, vram_gib=options.vram_gib)
+    engine = LocalEngine(folder, vram_gib=options.vram_gib)
+    scheduler = Scheduler(board, folder, engine)
+    uploads = Uploads(board, folder)
+    housekeeping = Housekeeping(board, scheduler, uploads, folder, options.retention_days)
     await scheduler.recover()
+    await housekeeping.sweep()
     generation = GenerationServicer(board, scheduler, folder)
     authentication = Authentication(tokens)
     server = grpc.aio.server(options=_OPTIONS, interceptors=(authentication,))
     api_grpc.add_GenerationServiceServicer_to_server(generation, server)
+    api_grpc.add_UploadServiceServicer_to_server(UploadServicer(uploads), server)
     api_grpc.add_CapabilityServiceServicer_to_server(CapabilityServicer(Devices()), server)
     healthiness: Any = vars(health)["aio"].HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthiness, server)
@@ -139,6 +149,7 @@ async def _serve(
         for name in ("", *_SERVICES):
             await healthiness.set(name, health_pb2.HealthCheckResponse.SERVING)
         running = asyncio.create_task(scheduler.run())
+        tidying = asyncio.create_task(housekeeping.run())
         on_listening(listening)
         # The scheduler ends by itself only when it fails, and then the server must not seem well.
         signalled = asyncio.create_task(stopping.wait())
@@ -147,8 +158,8 @@ async def _serve(
         await generation.drain()
         signalled.cancel()
         running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
+        tidying.cancel()
+        await asyncio.wait((running, tidying))
         await scheduler.drain()
         await server.stop(_STREAM_END_SECONDS)
     await board.close()

@@ -1,38 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The API's methods: they translate, and leave the work to board and scheduler."""
+"""The methods that concern jobs: they translate, and leave the work to board and scheduler."""
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import re
-import secrets
-import sys
 import time
-import traceback
-from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, BinaryIO, Final, TypeVar
+from collections.abc import AsyncIterator
+from typing import BinaryIO, Final
 
 import google_crc32c
-import grpc
 
-from dreamsmith import __version__
-from dreamsmith.errors import ArtifactNotFound, DreamsmithError, InvalidRequest, ServerDraining
-from dreamsmith.request import (
-    MAXIMUM_PROMPT_LENGTH,
-    MAXIMUM_STEPS,
-    METHODS,
-    PRESETS,
-    GenerationRequest,
-)
-from dreamsmith.service.board import MAXIMUM_ACTIVE_JOBS, Board
-from dreamsmith.service.devices import Devices
+from dreamsmith.errors import ArtifactNotFound, InvalidRequest, ServerDraining
+from dreamsmith.request import GenerationRequest
+from dreamsmith.service.answering import answers, streams
+from dreamsmith.service.board import Board
+from dreamsmith.service.caller import OWNER
 from dreamsmith.service.folders import DataFolder
+from dreamsmith.service.order import HIGHEST_PRIORITY, LOWEST_PRIORITY
+from dreamsmith.service.previews import PreviewPace
 from dreamsmith.service.scheduler import Scheduler
 from dreamsmith.v1 import generation_pb2 as api
 from dreamsmith.wire import convert
 from dreamsmith.wire.job import Artifact, Job
-from dreamsmith.wire.status import error_to_status
+from dreamsmith.wire.uploads import upload_digests
 
 CHUNK_BYTES: Final = 256 * 1024
 DEFAULT_PAGE_SIZE: Final = 50
@@ -41,62 +32,13 @@ MAXIMUM_REQUEST_ID_LENGTH: Final = 128
 HEARTBEAT_SECONDS: Final = 10.0
 _EVENTS_AT_ONCE: Final = 256
 
-# Its types differ with and without stubs for gRPC.
-_Context = Any
-_Answer = TypeVar("_Answer")
-_Item = TypeVar("_Item")
-
-
-async def _abort(context: _Context, error: Exception) -> None:
-    if isinstance(error, DreamsmithError):
-        await context.abort_with_status(error_to_status(error))
-    incident = secrets.token_hex(4)
-    print(f"incident {incident}", file=sys.stderr)
-    traceback.print_exception(error, file=sys.stderr)
-    # What went wrong inside is the log's, not the caller's.
-    await context.abort(
-        grpc.StatusCode.INTERNAL, f"the server met an unexpected error: incident {incident}"
-    )
-
-
-def _answers(
-    method: Callable[[Any, Any], Coroutine[Any, Any, _Answer]],
-) -> Callable[[Any, Any, _Context], Coroutine[Any, Any, _Answer]]:
-    """A method whose errors become statuses."""
-
-    @functools.wraps(method)
-    async def answer(self: Any, request: Any, context: _Context) -> _Answer:
-        try:
-            return await method(self, request)
-        except Exception as error:
-            await _abort(context, error)
-            raise
-
-    return answer
-
-
-def _streams(
-    method: Callable[[Any, Any], AsyncIterator[_Item]],
-) -> Callable[[Any, Any, _Context], AsyncIterator[_Item]]:
-    """The same for a method that answers with a stream."""
-
-    @functools.wraps(method)
-    async def stream(self: Any, request: Any, context: _Context) -> AsyncIterator[_Item]:
-        try:
-            async for item in method(self, request):
-                yield item
-        except Exception as error:
-            await _abort(context, error)
-            raise
-
-    return stream
-
 
 def _check_request(request: GenerationRequest) -> GenerationRequest:
     from dreamsmith.priors import check_prompt
     from dreamsmith.priors.locate import locate_named
 
     request = request.validated()
+    upload_digests(request)
     check_prompt(request, locate_named)
     return request
 
@@ -116,7 +58,7 @@ class GenerationServicer:
         for job in await self._board.active():
             self._board.bell(job.name).ring()
 
-    @_answers
+    @answers
     async def CreateJob(self, message: api.CreateJobRequest) -> api.CreateJobResponse:  # noqa: N802
         """Accept a job."""
         self._refuse_while_draining()
@@ -125,17 +67,24 @@ class GenerationServicer:
                 "request_id",
                 f"request_id must have 1 to {MAXIMUM_REQUEST_ID_LENGTH} characters, best a UUID",
             )
+        if not LOWEST_PRIORITY <= message.priority <= HIGHEST_PRIORITY:
+            raise InvalidRequest(
+                "priority",
+                f"priority must be {LOWEST_PRIORITY} to {HIGHEST_PRIORITY}, not {message.priority}",
+            )
         request = await asyncio.to_thread(_check_request, convert.spec_to_request(message.spec))
-        job = await self._board.submit(message.request_id, request)
+        job = await self._board.submit(
+            message.request_id, request, owner=OWNER.get(), priority=message.priority
+        )
         return api.CreateJobResponse(job=convert.job_to_message(job))
 
-    @_answers
+    @answers
     async def GetJob(self, message: api.GetJobRequest) -> api.GetJobResponse:  # noqa: N802
         """Return one job."""
         job = await self._board.get(message.name)
         return api.GetJobResponse(job=convert.job_to_message(job))
 
-    @_answers
+    @answers
     async def ListJobs(self, message: api.ListJobsRequest) -> api.ListJobsResponse:  # noqa: N802
         """Return a page of jobs, newest first."""
         size = message.page_size or DEFAULT_PAGE_SIZE
@@ -146,19 +95,44 @@ class GenerationServicer:
         if message.page_token and not re.fullmatch(r"[0-9]{1,18}", message.page_token):
             raise InvalidRequest("page_token", "page_token is none that this server gave")
         before = int(message.page_token) if message.page_token else None
-        jobs, mark = await self._board.page(size, before)
+        states = [convert.message_to_state(state) for state in message.states]
+        jobs, mark = await self._board.page(size, before, states)
         return api.ListJobsResponse(
             jobs=[convert.job_to_message(job) for job in jobs],
             next_page_token="" if mark is None else str(mark),
         )
 
-    @_answers
+    @answers
     async def CancelJob(self, message: api.CancelJobRequest) -> api.CancelJobResponse:  # noqa: N802
         """Stop a job."""
         job = await self._scheduler.cancel(message.name)
         return api.CancelJobResponse(job=convert.job_to_message(job))
 
-    @_streams
+    @answers
+    async def PauseJob(self, message: api.PauseJobRequest) -> api.PauseJobResponse:  # noqa: N802
+        """Hold a job back."""
+        job = await self._scheduler.pause(message.name)
+        return api.PauseJobResponse(job=convert.job_to_message(job))
+
+    @answers
+    async def ResumeJob(self, message: api.ResumeJobRequest) -> api.ResumeJobResponse:  # noqa: N802
+        """Let a paused job go on."""
+        job = await self._scheduler.resume(message.name)
+        return api.ResumeJobResponse(job=convert.job_to_message(job))
+
+    @answers
+    async def RetryJob(self, message: api.RetryJobRequest) -> api.RetryJobResponse:  # noqa: N802
+        """Try a job again."""
+        job = await self._scheduler.retry(message.name)
+        return api.RetryJobResponse(job=convert.job_to_message(job))
+
+    @answers
+    async def DeleteJob(self, message: api.DeleteJobRequest) -> api.DeleteJobResponse:  # noqa: N802
+        """Forget a job."""
+        await self._scheduler.delete(message.name)
+        return api.DeleteJobResponse()
+
+    @streams
     async def WatchJob(self, message: api.WatchJobRequest) -> AsyncIterator[api.WatchJobResponse]:  # noqa: N802
         """Stream a job's events: a snapshot, the history after a number, and then what happens."""
         job = await self._board.get(message.name)
@@ -169,8 +143,8 @@ class GenerationServicer:
                 f"resume_after must be 0 to {job.latest_sequence}, the newest event of "
                 f"{job.name}, not {sequence}",
             )
+        pace = PreviewPace(message.max_preview_rate)
         yield convert.snapshot_message(job, time.time())
-        revision = 0
         while True:
             ring = self._board.bell(job.name).next_ring()
             was_draining = self._is_draining
@@ -181,23 +155,26 @@ class GenerationServicer:
                 yield response
             if len(events) == _EVENTS_AT_ONCE:
                 continue
+            wait = HEARTBEAT_SECONDS
             if not message.without_previews:
-                for newer, preview in self._board.previews(job.name, revision):
-                    revision = newer
+                for preview in pace.due(self._board.previews(job.name)):
                     yield preview
+                wait = min(wait, pace.wait())
             job = await self._board.get(job.name)
             if job.state.has_ended and sequence == job.latest_sequence:
                 return
             if was_draining:
                 self._refuse_while_draining()
             try:
-                await asyncio.wait_for(ring.wait(), HEARTBEAT_SECONDS)
+                await asyncio.wait_for(ring.wait(), wait)
             except TimeoutError:
+                if wait < HEARTBEAT_SECONDS:
+                    continue
                 heartbeat = api.WatchJobResponse(attempt=job.attempt, heartbeat=api.Heartbeat())
                 heartbeat.event_time.GetCurrentTime()
                 yield heartbeat
 
-    @_streams
+    @streams
     async def ReadArtifact(  # noqa: N802
         self, message: api.ReadArtifactRequest
     ) -> AsyncIterator[api.ReadArtifactResponse]:
@@ -251,35 +228,3 @@ def _read(file: BinaryIO, size: int) -> bytes:
     if len(data) < size:
         raise OSError(f"{file.name} is shorter than its row says")
     return data
-
-
-class CapabilityServicer:
-    """``dreamsmith.v1.CapabilityService``."""
-
-    def __init__(self, devices: Devices) -> None:
-        self._devices = devices
-
-    @_answers
-    async def GetCapabilities(  # noqa: N802
-        self, message: api.GetCapabilitiesRequest
-    ) -> api.GetCapabilitiesResponse:
-        """Say what this server can do."""
-        return api.GetCapabilitiesResponse(
-            server_version=__version__,
-            methods=METHODS,
-            presets=PRESETS,
-            priors=await asyncio.to_thread(_priors),
-            devices=await self._devices.get(),
-            limits=api.Limits(
-                max_prompt_length=MAXIMUM_PROMPT_LENGTH,
-                max_steps=MAXIMUM_STEPS,
-                max_active_jobs=MAXIMUM_ACTIVE_JOBS,
-            ),
-            defaults=convert.request_to_spec(GenerationRequest(prompt="")),
-        )
-
-
-def _priors() -> list[api.Prior]:
-    from dreamsmith.service.capabilities import usable_priors
-
-    return [api.Prior(name=prior.name, words=prior.words) for prior in usable_priors()]

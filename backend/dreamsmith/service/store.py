@@ -1,9 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Jobs, events and artifacts on stable storage: the only file with SQL.
-
-One connection, used by one thread: several connections that write at once meet a bug of SQLite
-before 3.51.3 that can corrupt the file. Every method is one transaction; when it returns, what it
-did survives a loss of power.
+"""Jobs, their events and artifacts on stable storage; `upload_store` and `database` beside it are
+the only other files with SQL.
 """
 
 from __future__ import annotations
@@ -11,144 +8,103 @@ from __future__ import annotations
 import dataclasses
 import json
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from dreamsmith.errors import JobNotFound, QueueFull, RequestIdReused, ServerNotStarted
+from dreamsmith.errors import JobNotFound, QueueFull, RequestIdReused
 from dreamsmith.events import Progress
 from dreamsmith.request import GenerationRequest
-from dreamsmith.service.transition import Command, create, transition
+from dreamsmith.service.database import Database
+from dreamsmith.service.order import Waiting
+from dreamsmith.service.transition import Command, check_deletable, create, transition
+from dreamsmith.service.upload_store import UploadStore
 from dreamsmith.wire.arrays import ArrayLayout
 from dreamsmith.wire.convert import event_to_message
 from dreamsmith.wire.job import Artifact, Event, Job, JobError, State
+from dreamsmith.wire.uploads import upload_digests
 
-_SCHEMA_VERSION = 1
-_SCHEMA = """
-CREATE TABLE job (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    name TEXT NOT NULL UNIQUE,
-    request_id TEXT NOT NULL UNIQUE,
-    fingerprint TEXT NOT NULL,
-    request TEXT NOT NULL,
-    state TEXT NOT NULL,
-    latest_sequence INTEGER NOT NULL,
-    attempt INTEGER NOT NULL,
-    lost_attempts INTEGER NOT NULL,
-    progress TEXT,
-    error TEXT,
-    create_time REAL NOT NULL,
-    start_time REAL,
-    end_time REAL
-);
-CREATE INDEX job_state ON job (state);
-CREATE TABLE event (
-    job INTEGER NOT NULL REFERENCES job (id),
-    sequence INTEGER NOT NULL,
-    message BLOB NOT NULL,
-    PRIMARY KEY (job, sequence)
-) WITHOUT ROWID;
-CREATE TABLE artifact (
-    job INTEGER NOT NULL REFERENCES job (id),
-    position INTEGER NOT NULL,
-    name TEXT NOT NULL,
-    media_type TEXT NOT NULL,
-    size_bytes INTEGER NOT NULL,
-    sha256 BLOB NOT NULL,
-    arrays TEXT NOT NULL,
-    PRIMARY KEY (job, position),
-    UNIQUE (job, name)
-);
-"""
-_ACTIVE = tuple(state.value for state in State if not state.has_ended)
-_ACTIVE_MARKS = ", ".join("?" * len(_ACTIVE))
+_ACTIVE = tuple(state for state in State if not state.has_ended)
 
 
 class Store:
-    """The database of one data folder. To be made and used in one thread."""
+    """The jobs of one data folder. To be made and used in one thread.
+
+    Every method is one transaction; when it returns, what it did survives a loss of power.
+
+    Attributes:
+        uploads: files that jobs begin with.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Open the database, made anew where there is none.
+        """Open the database, made anew where there is none, brought up to date where it is older.
 
         Raises:
             ServerNotStarted: the file is damaged, or of a newer version of this program.
         """
-        self._connection = sqlite3.connect(path, isolation_level=None)
-        self._connection.row_factory = sqlite3.Row
-        try:
-            self._prepare(path)
-        except sqlite3.DatabaseError as error:
-            raise ServerNotStarted(
-                f"the job database {str(path)!r} cannot be read ({error}): move it away to start "
-                "with an empty one, or name another --data-dir"
-            ) from None
-
-    def _prepare(self, path: Path) -> None:
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-            self._connection.execute(f"PRAGMA {pragma}")
-        (check,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
-        if check != "ok":
-            raise sqlite3.DatabaseError(check)
-        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            self._connection.executescript(
-                f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;"
-            )
-        elif version != _SCHEMA_VERSION:
-            raise ServerNotStarted(
-                f"the job database {str(path)!r} has version {version}, this program knows "
-                f"{_SCHEMA_VERSION}: install the Dreamsmith that wrote it, or name another "
-                "--data-dir"
-            )
+        self._database = Database(path)
+        self._connection = self._database.connection
+        self.uploads = UploadStore(self._database)
 
     def close(self) -> None:
         """Close the database."""
-        self._connection.close()
+        self._database.close()
 
-    def submit(
-        self, request_id: str, name: str, request: GenerationRequest, now: float, most_active: int
-    ) -> Job:
-        """Accept a job, or return the one that was accepted under the same request id.
+    def submit(self, request_id: str, job: Job, most_active: int) -> Job:
+        """Accept a job, or return the one that its owner sent under the same request id.
+
+        Args:
+            request_id: of the owner's choice.
+            job: with its name, owner, request, priority and time of acceptance.
+            most_active: jobs that may wait or run.
 
         Raises:
-            RequestIdReused: that one has another request.
+            RequestIdReused: the id came with another request.
             QueueFull: ``most_active`` jobs wait or run already.
+            UploadNotFound: the request needs a file that the owner has not sent.
+            StoreFull: the disk is full.
         """
-        with self._transaction():
+        with self._database.transaction():
             row = self._connection.execute(
-                "SELECT * FROM job WHERE request_id = ?", (request_id,)
+                "SELECT * FROM job WHERE owner = ? AND request_id = ?", (job.owner, request_id)
             ).fetchone()
             if row is not None:
-                if row["fingerprint"] != request.fingerprint():
+                accepted = self._job(row)
+                if (accepted.request, accepted.priority) != (job.request, job.priority):
                     raise RequestIdReused(
-                        f"the request id {request_id!r} belongs to {row['name']} with another "
+                        f"the request id {request_id!r} belongs to {accepted.name} with another "
                         "request: choose a new one for each request"
                     )
-                return self._job(row)
+                return accepted
             (active,) = self._connection.execute(
-                f"SELECT count(*) FROM job WHERE state IN ({_ACTIVE_MARKS})",  # noqa: S608
-                _ACTIVE,
+                "SELECT count(*) FROM job WHERE state IN (SELECT value FROM json_each(?))",
+                (_dump_states(_ACTIVE),),
             ).fetchone()
             if active >= most_active:
                 raise QueueFull(
                     f"{active} jobs wait or run, no more are accepted: cancel one, or try later"
                 )
-            job, events = create(name, Job(name, request, now))
-            self._connection.execute(
-                "INSERT INTO job (name, request_id, fingerprint, request, state, latest_sequence, "
-                "attempt, lost_attempts, create_time) VALUES (?, ?, ?, ?, ?, ?, 0, 0, ?)",
+            job, events = create(job.name, job)
+            cursor = self._connection.execute(
+                "INSERT INTO job (name, owner, request_id, request, priority, state, "
+                "latest_sequence, attempt, crashed_attempts, lost_attempts, create_time, "
+                "queue_time, not_before) VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, 0, ?, ?, 0)",
                 (
                     job.name,
+                    job.owner,
                     request_id,
-                    request.fingerprint(),
-                    json.dumps(request.to_dict()),
+                    json.dumps(job.request.to_dict()),
+                    job.priority,
                     job.state.value,
                     job.latest_sequence,
-                    now,
+                    job.create_time,
+                    job.queue_time,
                 ),
             )
-            self._append(self._row(name)["id"], job, events)
+            job_id = int(cursor.lastrowid or 0)
+            for digest in upload_digests(job.request):
+                self.uploads.attach(job_id, job.owner, digest, job.create_time)
+            self._append(job_id, job, events)
             return job
 
     def get(self, name: str) -> Job:
@@ -157,60 +113,92 @@ class Store:
         Raises:
             JobNotFound: there is none of that name.
         """
-        with self._transaction():
+        with self._database.transaction():
             return self._job(self._row(name))
 
-    def page(self, limit: int, before: int | None) -> tuple[list[Job], int | None]:
-        """Jobs, newest first, older than the mark ``before``; and the mark of the next page."""
-        with self._transaction():
+    def page(
+        self,
+        limit: int,
+        before: int | None,
+        states: Collection[State] = (),
+        owner: str | None = None,
+    ) -> tuple[list[Job], int | None]:
+        """Jobs, newest first, older than the mark ``before``; and the mark of the next page.
+
+        Args:
+            limit: most of them.
+            before: None for the first page.
+            states: only jobs in these; all where there are none.
+            owner: only this one's jobs; None for everyone's.
+        """
+        states = tuple(states) or tuple(State)
+        with self._database.transaction():
             rows = self._connection.execute(
-                "SELECT * FROM job WHERE ? IS NULL OR id < ? ORDER BY id DESC LIMIT ?",
-                (before, before, limit + 1),
+                "SELECT * FROM job WHERE (? IS NULL OR id < ?) AND (? IS NULL OR owner = ?) "
+                "AND state IN (SELECT value FROM json_each(?)) ORDER BY id DESC LIMIT ?",
+                (before, before, owner, owner, _dump_states(states), limit + 1),
             ).fetchall()
             jobs = [self._job(row) for row in rows[:limit]]
             return jobs, rows[limit - 1]["id"] if len(rows) > limit else None
 
     def active(self) -> list[Job]:
         """Jobs that have not ended, oldest first."""
-        with self._transaction():
+        with self._database.transaction():
             rows = self._connection.execute(
-                f"SELECT * FROM job WHERE state IN ({_ACTIVE_MARKS}) ORDER BY id",  # noqa: S608
-                _ACTIVE,
+                "SELECT * FROM job WHERE state IN (SELECT value FROM json_each(?)) ORDER BY id",
+                (_dump_states(_ACTIVE),),
             ).fetchall()
             return [self._job(row) for row in rows]
 
-    def next_queued(self) -> Job | None:
-        """The job that has waited longest."""
-        with self._transaction():
-            row = self._connection.execute(
-                "SELECT * FROM job WHERE state = ? ORDER BY id LIMIT 1", (State.QUEUED.value,)
-            ).fetchone()
-            return None if row is None else self._job(row)
+    def waiting(self) -> list[Waiting]:
+        """Jobs that wait for their turn, oldest first."""
+        with self._database.transaction():
+            rows = self._connection.execute(
+                "SELECT id, name, owner, priority, queue_time, not_before FROM job "
+                "WHERE state = ? ORDER BY id",
+                (State.QUEUED.value,),
+            )
+            return [Waiting(*row) for row in rows]
+
+    def names(self, states: Collection[State], ended_before: float | None = None) -> set[str]:
+        """Names of the jobs in one of these states; of those that ended before a time, if given."""
+        with self._database.transaction():
+            rows = self._connection.execute(
+                "SELECT name FROM job WHERE state IN (SELECT value FROM json_each(?)) "
+                "AND (? IS NULL OR end_time < ?)",
+                (_dump_states(states), ended_before, ended_before),
+            )
+            return {row["name"] for row in rows}
 
     def apply(self, name: str, command: Command) -> Job:
         """Carry out a command: the job's new state and its events, both or none.
 
         Raises:
             JobNotFound: there is none of that name.
-            NotAllowed: the command does not fit its state.
+            WrongJobState: the command does not fit its state.
             AttemptSuperseded: the command comes from a worker of the past.
+            StoreFull: the disk is full.
         """
-        with self._transaction():
+        with self._database.transaction():
             row = self._row(name)
             before = self._job(row)
             job, events = transition(before, command)
             if not events:
                 return job
             self._connection.execute(
-                "UPDATE job SET state = ?, latest_sequence = ?, attempt = ?, lost_attempts = ?, "
-                "progress = ?, error = ?, start_time = ?, end_time = ? WHERE id = ?",
+                "UPDATE job SET state = ?, latest_sequence = ?, attempt = ?, "
+                "crashed_attempts = ?, lost_attempts = ?, progress = ?, error = ?, "
+                "queue_time = ?, not_before = ?, start_time = ?, end_time = ? WHERE id = ?",
                 (
                     job.state.value,
                     job.latest_sequence,
                     job.attempt,
+                    job.crashed_attempts,
                     job.lost_attempts,
                     _dump(job.progress),
                     _dump(job.error),
+                    job.queue_time,
+                    job.not_before,
                     job.start_time,
                     job.end_time,
                     row["id"],
@@ -221,25 +209,27 @@ class Store:
             self._append(row["id"], job, events)
             return job
 
+    def delete(self, name: str) -> None:
+        """Forget a job with all its rows; its files are for the caller to remove.
+
+        Raises:
+            JobNotFound: there is none of that name.
+            WrongJobState: it waits or runs.
+        """
+        with self._database.transaction():
+            row = self._row(name)
+            check_deletable(self._job(row))
+            self._connection.execute("DELETE FROM job WHERE id = ?", (row["id"],))
+
     def events_after(self, name: str, sequence: int, limit: int) -> list[bytes]:
         """Up to ``limit`` events beyond ``sequence``, in order, each a serialised message."""
-        with self._transaction():
+        with self._database.transaction():
             rows = self._connection.execute(
                 "SELECT message FROM event WHERE job = ? AND sequence > ? ORDER BY sequence "
                 "LIMIT ?",
                 (self._row(name)["id"], sequence, limit),
             )
             return [row["message"] for row in rows]
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
 
     def _row(self, name: str) -> sqlite3.Row:
         row: sqlite3.Row | None = self._connection.execute(
@@ -282,18 +272,28 @@ class Store:
         )
         return Job(
             name=row["name"],
+            owner=row["owner"],
             request=GenerationRequest.from_dict(json.loads(row["request"])),
+            priority=row["priority"],
             state=State(row["state"]),
             latest_sequence=row["latest_sequence"],
             attempt=row["attempt"],
+            crashed_attempts=row["crashed_attempts"],
             lost_attempts=row["lost_attempts"],
             progress=Progress(**json.loads(row["progress"])) if row["progress"] else None,
             error=JobError(**json.loads(row["error"])) if row["error"] else None,
             artifacts=tuple(_artifact(item) for item in artifacts),
             create_time=row["create_time"],
+            queue_time=row["queue_time"],
+            not_before=row["not_before"],
             start_time=row["start_time"],
             end_time=row["end_time"],
         )
+
+
+def _dump_states(states: Collection[State]) -> str:
+    """For ``json_each``."""
+    return json.dumps([state.value for state in states])
 
 
 def _artifact(row: sqlite3.Row) -> Artifact:

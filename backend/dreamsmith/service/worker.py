@@ -76,12 +76,9 @@ def main() -> None:
     parser.add_argument("--server-pid", type=int, required=True)
     parser.add_argument("--vram-gib", type=float)
     arguments = parser.parse_args()
-    _die_with(arguments.server_pid)
+    die_with(arguments.server_pid)
     keep_freed_memory()
-    reports = os.fdopen(os.dup(1), "wb")
-    # Standard output is the pipe: what libraries print must not end up between the frames.
-    os.dup2(2, 1)
-    pipe = Pipe(sys.stdin.buffer, reports)
+    pipe = take_pipe()
     kind, spec = pipe.read()
     if kind is not Kind.SPEC or not isinstance(spec, api.GenerationSpec):
         sys.exit("the first frame must be the spec")
@@ -153,7 +150,15 @@ def _explain(error: Exception) -> JobError:
     )
 
 
-def _die_with(server: int) -> None:
+def take_pipe() -> Pipe:
+    """The pipes that this process was started with."""
+    reports = os.fdopen(os.dup(1), "wb")
+    # Standard output is the pipe: what libraries print must not end up between the frames.
+    os.dup2(2, 1)
+    return Pipe(sys.stdin.buffer, reports)
+
+
+def die_with(server: int) -> None:
     """Have the kernel kill this process when the server dies; elsewhere the closed pipe does."""
     if sys.platform != "linux":
         return

@@ -21,6 +21,7 @@ from dreamsmith.request import (
 from dreamsmith.v1 import generation_pb2 as api
 from dreamsmith.wire.arrays import ArrayLayout, pack_mesh, unpack_mesh
 from dreamsmith.wire.job import Artifact, Event, Job, JobError, State
+from dreamsmith.wire.uploads import upload_digest
 
 _STATES: Final[dict[State, api.Job.State]] = {
     state: getattr(api.Job, f"STATE_{state.name}") for state in State
@@ -56,11 +57,12 @@ def request_to_spec(request: GenerationRequest) -> api.GenerationSpec:
             "lora", "a server takes no LoRA files from clients: use `dreamsmith generate` for them"
         )
     if request.start:
-        raise InvalidRequest(
-            "start", "a server takes no meshes from clients: use `dreamsmith generate` for them"
-        )
+        upload_digest(request.start, "start")
     spec = api.GenerationSpec(
-        prompt=request.prompt, negative_prompt=request.negative_prompt, seed=request.seed
+        prompt=request.prompt,
+        negative_prompt=request.negative_prompt,
+        seed=request.seed,
+        start=request.start,
     )
     for name in _TEXTS:
         setattr(spec, name, getattr(request, name))
@@ -92,6 +94,7 @@ def spec_to_request(spec: api.GenerationSpec) -> GenerationRequest:
         prompt=spec.prompt,
         negative_prompt=spec.negative_prompt,
         seed=spec.seed,
+        start=spec.start,
         cameras=CameraRanges(**ranges),
         distillation=DistillationSettings(**settings),
         **values,
@@ -199,6 +202,10 @@ def job_to_message(job: Job) -> api.Job:
         state=_STATES[job.state],
         latest_sequence=job.latest_sequence,
         attempt=job.attempt,
+        crashed_attempts=job.crashed_attempts,
+        lost_attempts=job.lost_attempts,
+        priority=job.priority,
+        owner=job.owner,
         artifacts=[artifact_to_message(job.name, artifact) for artifact in job.artifacts],
         create_time=_timestamp(job.create_time),
     )
@@ -221,6 +228,10 @@ def message_to_job(message: api.Job) -> Job:
         state=_STATES_BY_NUMBER[message.state],
         latest_sequence=message.latest_sequence,
         attempt=message.attempt,
+        crashed_attempts=message.crashed_attempts,
+        lost_attempts=message.lost_attempts,
+        priority=message.priority,
+        owner=message.owner,
         progress=message_to_progress(message.progress) if message.HasField("progress") else None,
         error=message_to_error(message.error) if message.HasField("error") else None,
         artifacts=tuple(message_to_artifact(artifact) for artifact in message.artifacts),
@@ -228,6 +239,23 @@ def message_to_job(message: api.Job) -> Job:
         start_time=_seconds(message.start_time) if message.HasField("start_time") else None,
         end_time=_seconds(message.end_time) if message.HasField("end_time") else None,
     )
+
+
+def state_to_message(state: State) -> api.Job.State:
+    """A state's number."""
+    return _STATES[state]
+
+
+def message_to_state(number: int) -> State:
+    """A state from its number.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    state = _STATES_BY_NUMBER.get(number)
+    if state is None:
+        raise InvalidRequest("states", f"states must be of Job.State, not {number}")
+    return state
 
 
 def error_to_message(error: JobError) -> api.JobError:

@@ -6,7 +6,7 @@ Times are seconds since 1970 (UTC).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
@@ -46,11 +46,20 @@ class State(Enum):
     """Ended with an error."""
     CANCELLED = "cancelled"
     """Ended by a caller."""
+    PAUSING = "pausing"
+    """Its worker process writes a checkpoint and ends."""
+    PAUSED = "paused"
+    """Held back by a caller, without a process."""
 
     @property
     def has_ended(self) -> bool:
-        """Nothing can change the job any more."""
+        """Nothing happens to the job any more unless it is retried."""
         return self in (State.SUCCEEDED, State.FAILED, State.CANCELLED)
+
+    @property
+    def has_worker(self) -> bool:
+        """A worker process may still run, and hold a device."""
+        return self in (State.RUNNING, State.PAUSING, State.CANCELLING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +99,18 @@ class Job:
         state: where it is in its life.
         latest_sequence: number of its newest event.
         attempt: how many times a worker process was started for it.
-        lost_attempts: how many of them died by themselves; kept by the server, not sent.
+        crashed_attempts: how many of them crashed, since it was accepted or retried.
+        lost_attempts: how many of them were lost through no fault of the job, likewise.
         progress: the newest; None before the first.
         error: why it failed; None otherwise.
         artifacts: files of the finished asset; empty before it succeeded.
         create_time: when it was accepted.
         start_time: when its first attempt started.
         end_time: when it ended.
+        priority: -10 to 10; of one owner's jobs the highest starts first.
+        owner: whose it is; empty where the server knows no users.
+        queue_time: since when it waits for its turn; kept by the server, not sent.
+        not_before: when it may start again after it was lost; kept by the server, not sent.
     """
 
     name: str
@@ -105,12 +119,17 @@ class Job:
     state: State = State.QUEUED
     latest_sequence: int = 0
     attempt: int = 0
+    crashed_attempts: int = 0
     lost_attempts: int = 0
     progress: Progress | None = None
     error: JobError | None = None
     artifacts: tuple[Artifact, ...] = ()
     start_time: float | None = None
     end_time: float | None = None
+    priority: int = 0
+    owner: str = ""
+    queue_time: float = field(default=0.0, compare=False)
+    not_before: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Final
 
 import grpc
 from google.protobuf.any_pb2 import Any
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
@@ -26,7 +26,13 @@ _CODES: Final[dict[type[DreamsmithError], grpc.StatusCode]] = {
     errors.NotPermitted: grpc.StatusCode.PERMISSION_DENIED,
     errors.MalformedRequest: grpc.StatusCode.INVALID_ARGUMENT,
     errors.TooManyStreams: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.UploadNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.WrongJobState: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.UploadOffset: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.UploadSuperseded: grpc.StatusCode.ABORTED,
+    errors.TransferFailed: grpc.StatusCode.DATA_LOSS,
     errors.QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.StoreFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.ServerDraining: grpc.StatusCode.UNAVAILABLE,
 }
 _CLASSES: Final = {kind.reason: kind for kind in _CODES if kind is not InvalidRequest}
@@ -40,6 +46,10 @@ def error_to_status(error: DreamsmithError) -> grpc.Status:
     if isinstance(error, InvalidRequest):
         violation = BadRequest.FieldViolation(field=error.field, description=error.message)
         _add(status, BadRequest(field_violations=[violation]))
+    if error.retry_seconds is not None:
+        retry = RetryInfo()
+        retry.retry_delay.FromNanoseconds(round(error.retry_seconds * 1e9))
+        _add(status, retry)
     return rpc_status.to_status(status)
 
 
@@ -64,7 +74,7 @@ def call_to_error(call: grpc.Call) -> DreamsmithError | None:
     return None if kind is None else kind(status.message)
 
 
-def _add(status: Status, detail: ErrorInfo | BadRequest) -> None:
+def _add(status: Status, detail: ErrorInfo | BadRequest | RetryInfo) -> None:
     packed = Any()
     packed.Pack(detail)
     status.details.append(packed)

@@ -15,12 +15,12 @@ from google.protobuf.message import Message
 from dreamsmith.service import frames
 from dreamsmith.service.frames import Kind
 from dreamsmith.v1 import generation_pb2 as api
-from dreamsmith.wire.job import JobError
 
 TERMINATE_GRACE_SECONDS = 1.0
+WORKER_MODULE = "dreamsmith.service.worker"
 
 
-class Attempt:
+class WorkerProcess:
     """One worker process. Make it with `launch`."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
@@ -34,7 +34,8 @@ class Attempt:
         artifacts: Path,
         log: Path,
         vram_gib: float | None,
-    ) -> Attempt:
+        module: str = WORKER_MODULE,
+    ) -> WorkerProcess:
         """Start a worker on a job."""
         budget = () if vram_gib is None else (f"--vram-gib={vram_gib}",)
         with log.open("ab") as errors:
@@ -43,7 +44,7 @@ class Attempt:
                 sys.executable,
                 "-P",
                 "-m",
-                "dreamsmith.service.worker",
+                module,
                 f"--workspace={workspace}",
                 f"--artifacts={artifacts}",
                 f"--server-pid={os.getpid()}",
@@ -53,9 +54,9 @@ class Attempt:
                 stderr=errors,
                 start_new_session=True,
             )
-        attempt = cls(process)
-        await attempt._send(frames.pack(Kind.SPEC, spec))
-        return attempt
+        worker = cls(process)
+        await worker._send(frames.pack(Kind.SPEC, spec))
+        return worker
 
     @property
     def pid(self) -> int:
@@ -76,14 +77,15 @@ class Attempt:
                 size, kind = frames.unpack_header(await reader.readexactly(frames.HEADER.size))
                 yield kind, frames.unpack_body(kind, await reader.readexactly(size))
 
-    async def stop(self, grace_seconds: float) -> None:
-        """Ask it to stop at its next step, then tell it, then kill it; returns once it is gone."""
+    async def ask_to_stop(self) -> None:
+        """Ask it to write a checkpoint at its next step and to end."""
         await self._send(frames.pack(Kind.STOP))
-        if await self._gone_within(grace_seconds):
-            return
+
+    async def terminate(self) -> None:
+        """Tell it to end, then kill it; returns once it is gone."""
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()
-        if not await self._gone_within(TERMINATE_GRACE_SECONDS):
+        if not await self.is_gone_within(TERMINATE_GRACE_SECONDS):
             await self.kill()
 
     async def kill(self) -> None:
@@ -96,9 +98,10 @@ class Attempt:
         """Its exit code once it is gone; minus the signal's number where one killed it."""
         return await self._process.wait()
 
-    async def _gone_within(self, seconds: float) -> bool:
+    async def is_gone_within(self, seconds: float) -> bool:
+        """Whether it ends within that time."""
         try:
-            await asyncio.wait_for(self._process.wait(), seconds)
+            await asyncio.wait_for(self._process.wait(), max(seconds, 0.0))
         except TimeoutError:
             return False
         return True
@@ -109,13 +112,3 @@ class Attempt:
         with contextlib.suppress(OSError):
             self._process.stdin.write(frame)
             await self._process.stdin.drain()
-
-
-def crash_error(exit_code: int) -> JobError:
-    """Why a worker ended that said nothing."""
-    how = f"signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
-    return JobError(
-        "WORKER_CRASHED",
-        f"the worker process died ({how}), several times: its log, worker.log in the job's folder "
-        "on the server, may say why; too little memory is the usual reason",
-    )

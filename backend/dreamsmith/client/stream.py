@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What streams tell, and how long to look for a server whose stream broke."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+import google_crc32c
+import grpc
+
+from dreamsmith.errors import DreamsmithError, ServerDraining, TransferFailed
+from dreamsmith.events import PreviewImage, PreviewMesh, Progress
+from dreamsmith.v1 import generation_pb2 as api
+from dreamsmith.wire import convert
+from dreamsmith.wire.job import Artifact, Job
+from dreamsmith.wire.status import call_to_error
+
+GONE: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+_FIRST_BACKOFF_SECONDS: Final = 0.2
+_LONGEST_BACKOFF_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEvent:
+    """Something that a job's stream tells.
+
+    Attributes:
+        sequence: 1, 2, 3, ... without a gap; 0 for what is not part of the history.
+        attempt: to which attempt it belongs.
+        body: the job (first of all as it is now, then after each change of state), its progress, a
+            preview, or a new artifact.
+    """
+
+    sequence: int
+    attempt: int
+    body: Job | Progress | PreviewImage | PreviewMesh | Artifact
+
+
+class Patience:
+    """How long to look for a server that was there and went away. One never seen gets none."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._until = 0.0
+        self._backoff = _FIRST_BACKOFF_SECONDS
+
+    def renew(self) -> None:
+        """The server is there."""
+        self._until = time.monotonic() + self._seconds
+        self._backoff = _FIRST_BACKOFF_SECONDS
+
+    def wait(self) -> bool:
+        """Wait before the next try; False where it is time to give up."""
+        if time.monotonic() + self._backoff > self._until:
+            return False
+        time.sleep(self._backoff)
+        self._backoff = min(self._backoff * 2, _LONGEST_BACKOFF_SECONDS)
+        return True
+
+
+def is_known(error: Any, kind: type[DreamsmithError]) -> bool:
+    """Whether a server raised an error of this kind."""
+    return isinstance(call_to_error(error), kind)
+
+
+def is_gone(error: Any) -> bool:
+    """Whether the server went away, or is about to."""
+    return error.code() in GONE or is_known(error, ServerDraining)
+
+
+def to_event(response: api.WatchJobResponse) -> WatchEvent | None:
+    """What a message of a job's stream tells; None for a heartbeat."""
+    body: Job | Progress | PreviewImage | PreviewMesh | Artifact
+    match response.WhichOneof("event"):
+        case "job":
+            body = convert.message_to_job(response.job)
+        case "progress":
+            body = convert.message_to_progress(response.progress)
+        case "preview_image":
+            body = convert.message_to_image(response.preview_image)
+        case "preview_mesh":
+            body = convert.message_to_mesh(response.preview_mesh)
+        case "artifact":
+            body = convert.message_to_artifact(response.artifact)
+        case _:
+            return None
+    return WatchEvent(response.sequence, response.attempt, body)
+
+
+def checked(chunk: api.ReadArtifactResponse, offset: int) -> bytes:
+    """The bytes of a piece that should begin at ``offset``.
+
+    Raises:
+        TransferFailed: they are not what was sent.
+    """
+    if chunk.offset != offset or google_crc32c.value(chunk.data) != chunk.crc32c:
+        raise TransferFailed("a piece of the file arrived damaged: download it again")
+    return chunk.data

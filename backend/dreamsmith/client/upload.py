@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A file on its way to a server, in pieces."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import google_crc32c
+
+from dreamsmith.errors import InvalidRequest
+from dreamsmith.v1 import generation_pb2 as api
+from dreamsmith.wire.uploads import upload_name
+
+CHUNK_BYTES: Final = 256 * 2**10
+
+
+class LocalFile:
+    """A file that is sent; it must not change meanwhile.
+
+    Attributes:
+        name: of the upload.
+        size_bytes: of the content.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Read it through once.
+
+        Raises:
+            InvalidRequest: it cannot be read, or is empty.
+        """
+        self._path = path
+        try:
+            with path.open("rb") as file:
+                self.name = upload_name(hashlib.file_digest(file, "sha256").hexdigest())
+                self.size_bytes = file.tell()
+        except OSError as error:
+            raise InvalidRequest("file", f"cannot read {str(path)!r}: {error.strerror}") from None
+        if not self.size_bytes:
+            raise InvalidRequest("file", f"{str(path)!r} is empty: there is nothing to send")
+
+    def pieces(self, offset: int) -> Iterator[api.WriteUploadRequest]:
+        """The messages that send it from an offset on, at least one."""
+        message = api.WriteUploadRequest(name=self.name, size_bytes=self.size_bytes, offset=offset)
+        with self._path.open("rb") as file:
+            file.seek(offset)
+            while True:
+                message.data = file.read(CHUNK_BYTES)
+                message.crc32c = google_crc32c.value(message.data)
+                yield message
+                offset += len(message.data)
+                if not message.data or offset >= self.size_bytes:
+                    return
+                message = api.WriteUploadRequest(offset=offset)

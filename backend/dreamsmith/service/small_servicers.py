@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The services beside generation: uploads, and what the server can do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from dreamsmith import __version__
+from dreamsmith.request import (
+    MAXIMUM_PROMPT_LENGTH,
+    MAXIMUM_STEPS,
+    METHODS,
+    PRESETS,
+    GenerationRequest,
+)
+from dreamsmith.service.answering import answers
+from dreamsmith.service.board import MAXIMUM_ACTIVE_JOBS
+from dreamsmith.service.caller import OWNER
+from dreamsmith.service.devices import Devices
+from dreamsmith.service.uploads import MAXIMUM_TOTAL_BYTES, MAXIMUM_UPLOAD_BYTES, Uploads
+from dreamsmith.v1 import generation_pb2 as api
+from dreamsmith.wire import convert
+
+
+class UploadServicer:
+    """``dreamsmith.v1.UploadService``."""
+
+    def __init__(self, uploads: Uploads) -> None:
+        self._uploads = uploads
+
+    @answers
+    async def GetUpload(self, message: api.GetUploadRequest) -> api.GetUploadResponse:  # noqa: N802
+        """Say how far an upload is."""
+        return api.GetUploadResponse(upload=await self._uploads.get(OWNER.get(), message.name))
+
+    @answers
+    async def WriteUpload(  # noqa: N802
+        self, messages: AsyncIterator[api.WriteUploadRequest]
+    ) -> api.WriteUploadResponse:
+        """Take the bytes of an upload."""
+        return api.WriteUploadResponse(upload=await self._uploads.write(OWNER.get(), messages))
+
+
+class CapabilityServicer:
+    """``dreamsmith.v1.CapabilityService``."""
+
+    def __init__(self, devices: Devices) -> None:
+        self._devices = devices
+
+    @answers
+    async def GetCapabilities(  # noqa: N802
+        self, message: api.GetCapabilitiesRequest
+    ) -> api.GetCapabilitiesResponse:
+        """Say what this server can do."""
+        return api.GetCapabilitiesResponse(
+            server_version=__version__,
+            methods=METHODS,
+            presets=PRESETS,
+            priors=await asyncio.to_thread(_priors),
+            devices=await self._devices.get(),
+            limits=api.Limits(
+                max_prompt_length=MAXIMUM_PROMPT_LENGTH,
+                max_steps=MAXIMUM_STEPS,
+                max_active_jobs=MAXIMUM_ACTIVE_JOBS,
+                max_upload_bytes=MAXIMUM_UPLOAD_BYTES,
+                max_total_upload_bytes=MAXIMUM_TOTAL_BYTES,
+            ),
+            defaults=convert.request_to_spec(GenerationRequest(prompt="")),
+        )
+
+
+def _priors() -> list[api.Prior]:
+    from dreamsmith.service.capabilities import usable_priors
+
+    return [api.Prior(name=prior.name, words=prior.words) for prior in usable_priors()]

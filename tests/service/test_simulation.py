@@ -1,0 +1,353 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real scheduler, order, state machine and store, with a clock, an engine and faults of ours.
+
+Nothing waits and nothing is random but what Hypothesis chooses, so every failure can be replayed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tempfile
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from dreamsmith.errors import AttemptSuperseded, RequestIdReused, StoreFull, WrongJobState
+from dreamsmith.request import GenerationRequest
+from dreamsmith.service.board import Board
+from dreamsmith.service.engine import Ending, Exit, Slot, Told, Work
+from dreamsmith.service.folders import DataFolder
+from dreamsmith.service.scheduler import Scheduler
+from dreamsmith.service.store import Store
+from dreamsmith.service.transition import Command, Report, Succeed
+from dreamsmith.v1 import generation_pb2 as api
+from dreamsmith.wire.job import Artifact, Job, JobError, State
+
+ARTIFACT = Artifact("model.glb", "model/gltf-binary", 3, bytes(32))
+SLOTS = 2
+_Result = TypeVar("_Result")
+Attempt = tuple[str, int]
+
+
+class InlineExecutor(ThreadPoolExecutor):
+    """Does at once what it is given."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except BaseException as error:
+            future.set_exception(error)
+        return future
+
+
+class ServerDied(BaseException):
+    """Whatever the server was doing, it does not get further."""
+
+
+class SimulatedEngine:
+    """Runs nothing: the test says what becomes of each attempt."""
+
+    def __init__(self) -> None:
+        self.live: dict[Attempt, Slot] = {}
+        self.asked: set[Attempt] = set()
+        self.unread: list[Exit] = []
+        self.dies = ""
+
+    async def slots(self) -> Sequence[Slot]:
+        used = set(self.live.values())
+        return [slot for slot in map(Slot, map(str, range(SLOTS))) if slot not in used]
+
+    async def start(self, work: Work, slot: Slot) -> None:
+        if self.dies == "before the start":
+            raise ServerDied
+        assert slot not in self.live.values(), "a device has two attempts"
+        assert work.job not in {job for job, _ in self.live}, "a job has two attempts"
+        self.live[work.job, work.attempt] = slot
+        if self.dies == "after the start":
+            raise ServerDied
+
+    async def stop(self, job: str, attempt: int, grace_seconds: float) -> None:
+        if (job, attempt) in self.live:
+            self.asked.add((job, attempt))
+
+    async def attached(self) -> set[Attempt]:
+        return {*self.live, *((ended.job, ended.attempt) for ended in self.unread)}
+
+    async def reports(self) -> AsyncIterator[Told | Exit]:
+        while self.unread:
+            yield self.unread.pop(0)
+
+    async def close(self) -> None:
+        pass
+
+    def end(self, attempt: Attempt, ending: Ending) -> None:
+        del self.live[attempt]
+        self.asked.discard(attempt)
+        error = JobError("TEST", "as chosen")
+        has_error = ending not in (Ending.DONE, Ending.STOPPED)
+        artifacts = (ARTIFACT,) if ending is Ending.DONE else ()
+        self.unread.append(Exit(*attempt, ending, error if has_error else None, artifacts))
+
+
+class FaultyStore(Store):
+    """A store whose disk is full for some commits."""
+
+    full_for = 0
+
+    def apply(self, name: str, command: Command) -> Job:
+        self._maybe_full()
+        return super().apply(name, command)
+
+    def submit(self, request_id: str, job: Job, most_active: int) -> Job:
+        self._maybe_full()
+        return super().submit(request_id, job, most_active)
+
+    def _maybe_full(self) -> None:
+        if self.full_for:
+            self.full_for -= 1
+            raise StoreFull("the disk is full")
+
+
+class Simulation(RuleBasedStateMachine):
+    """Callers, workers and faults in any order."""
+
+    @initialize(outlives=st.booleans())
+    def begin(self, outlives: bool) -> None:
+        """A server whose workers outlive it, or do not."""
+        self.workers_outlive_the_server = outlives
+        self.loop = asyncio.new_event_loop()
+        self.loop.set_default_executor(InlineExecutor())
+        self.temporary = tempfile.TemporaryDirectory()
+        self.folder = DataFolder(Path(self.temporary.name))
+        self.store = FaultyStore(Path(":memory:"))
+        self.clock = 1_000_000.0
+        self.accepted: dict[tuple[str, str], str] = {}
+        self.deleted: set[str] = set()
+        self.superseded: list[Attempt] = []
+        self.last: dict[str, Job] = {}
+        self.may_reopen: set[str] = set()
+        self.engine = SimulatedEngine()
+        self.start_server()
+
+    def start_server(self) -> None:
+        now = lambda: self.clock  # noqa: E731
+        self.board = Board(self.store, InlineExecutor(), now)
+        self.scheduler = Scheduler(self.board, self.folder, self.engine, now, self.sleep)
+        self.run(self.scheduler.recover())
+
+    async def sleep(self, seconds: float) -> None:
+        self.clock += seconds
+
+    def run(self, work: Coroutine[Any, Any, _Result]) -> _Result:
+        return self.loop.run_until_complete(work)
+
+    def jobs(self) -> list[Job]:
+        jobs, _ = self.store.page(10_000, None)
+        return jobs
+
+    def choose(self, data: st.DataObject, of: Sequence[Any]) -> Any:
+        return data.draw(st.sampled_from(sorted(of, key=str)))
+
+    # What callers do.
+
+    @rule(
+        owner=st.sampled_from("abc"),
+        request_id=st.sampled_from("12345"),
+        priority=st.integers(-1, 1),
+        seed=st.integers(0, 1),
+    )
+    def submit(self, owner: str, request_id: str, priority: int, seed: int) -> None:
+        key, request = (owner, request_id), GenerationRequest("a red mug", seed=seed)
+        known = self.accepted.get(key)
+        try:
+            job = self.run(self.board.submit(request_id, request, owner=owner, priority=priority))
+        except StoreFull:
+            return
+        except RequestIdReused:
+            assert known is not None
+            return
+        assert known is None or job.name == known, "a request id made two jobs"
+        self.accepted[key] = job.name
+
+    @precondition(lambda self: self.accepted)
+    @rule(data=st.data(), verb=st.sampled_from(["cancel", "pause", "resume", "retry", "delete"]))
+    def command(self, data: st.DataObject, verb: str) -> None:
+        name = self.choose(data, list(self.accepted.values()))
+        before = self.store.get(name)
+        try:
+            self.run(getattr(self.scheduler, verb)(name))
+        except (WrongJobState, StoreFull):
+            assert self.store.get(name) == before
+            return
+        if verb == "delete":
+            assert before.state.has_ended or before.state is State.PAUSED
+            self.accepted = {key: job for key, job in self.accepted.items() if job != name}
+            self.deleted.add(name)
+            self.last.pop(name, None)
+        if verb == "retry":
+            self.may_reopen.add(name)
+
+    # What the server does.
+
+    @rule()
+    def start_waiting(self) -> None:
+        self.run(self.scheduler.start_waiting())
+
+    @precondition(lambda self: self.engine.unread)
+    @rule()
+    def read_exit(self) -> None:
+        self.run(self.scheduler.take(self.engine.unread.pop(0)))
+
+    # What workers do.
+
+    @precondition(lambda self: self.engine.live)
+    @rule(data=st.data(), fraction=st.floats(0, 1))
+    def progress(self, data: st.DataObject, fraction: float) -> None:
+        job, attempt = self.choose(data, list(self.engine.live))
+        message = api.Progress(stage="field", step=1, total_steps=2, fraction=fraction)
+        self.run(self.scheduler.take(Told(job, attempt, message)))
+
+    @precondition(lambda self: self.engine.live)
+    @rule(data=st.data(), ending=st.sampled_from(Ending))
+    def end(self, data: st.DataObject, ending: Ending) -> None:
+        attempt = self.choose(data, list(self.engine.live))
+        if ending is Ending.STOPPED and attempt not in self.engine.asked:
+            return
+        self.engine.end(attempt, ending)
+
+    @precondition(lambda self: self.superseded)
+    @rule(data=st.data(), ending=st.sampled_from(Ending))
+    def speak_from_the_past(self, data: st.DataObject, ending: Ending) -> None:
+        """A frozen machine thaws: its worker tells what it did, under its old number."""
+        name, attempt = self.choose(data, self.superseded)
+        if name in self.deleted:
+            return
+        before = self.store.get(name)
+        if (before.name, before.attempt) == (name, attempt) and before.state.has_worker:
+            return
+        self.run(self.scheduler.take(Exit(name, attempt, ending, None, (ARTIFACT,))))
+        progress = api.Progress(stage="field", fraction=1.0)
+        self.run(self.scheduler.take(Told(name, attempt, progress)))
+        assert self.store.get(name) == before
+        for late in (Succeed(1.0, attempt, ()), Report(1.0, attempt, before.progress)):  # type: ignore[arg-type]
+            with pytest.raises(AttemptSuperseded):
+                Store.apply(self.store, name, late)
+
+    # What goes wrong.
+
+    @rule(when=st.sampled_from(["between calls", "before the start", "after the start"]))
+    def kill_server(self, when: str) -> None:
+        self.engine.dies = when
+        with contextlib.suppress(ServerDied):
+            self.run(self.scheduler.start_waiting())
+        self.engine.dies = ""
+        if not self.workers_outlive_the_server:
+            self.engine.live.clear()
+            self.engine.unread.clear()
+        self.engine.asked.clear()
+        self.start_server()
+
+    @rule(seconds=st.sampled_from([0.1, 5.0, 3600.0, 1e8, -3600.0, -1e8]))
+    def move_clock(self, seconds: float) -> None:
+        self.clock += seconds
+
+    @rule(commits=st.integers(1, 3))
+    def fill_disk(self, commits: int) -> None:
+        self.store.full_for = commits
+
+    # What always holds.
+
+    @invariant()
+    def attempts_and_jobs_agree(self) -> None:
+        jobs = {job.name: job for job in self.jobs()}
+        unread = {(ended.job, ended.attempt) for ended in self.engine.unread}
+        for attempt in self.engine.live:
+            job = jobs[attempt[0]]
+            assert job.state.has_worker and job.attempt == attempt[1], "an attempt has no job"
+            if job.state in (State.CANCELLING, State.PAUSING):
+                assert attempt in self.engine.asked, "nobody told the worker to stop"
+        for job in jobs.values():
+            if job.state.has_worker:
+                current = (job.name, job.attempt)
+                assert current in self.engine.live or current in unread, "a job has no attempt"
+
+    @invariant()
+    def nothing_acknowledged_is_lost_and_nothing_doubled(self) -> None:
+        assert Counter(self.accepted.values()) == Counter(job.name for job in self.jobs())
+
+    @invariant()
+    def histories_have_no_gap_and_ends_are_final(self) -> None:
+        for job in self.jobs():
+            events = [
+                api.WatchJobResponse.FromString(event)
+                for event in self.store.events_after(job.name, 0, 100_000)
+            ]
+            assert [event.sequence for event in events] == list(range(1, job.latest_sequence + 1))
+            attempts = [event.attempt for event in events]
+            assert attempts == sorted(attempts)
+            last = self.last.get(job.name)
+            if last is not None:
+                assert job.latest_sequence >= last.latest_sequence
+                assert job.attempt >= last.attempt
+                for number in range(last.attempt, job.attempt):
+                    if number:
+                        self.superseded.append((job.name, number))
+                if last.state.has_ended and job != last:
+                    assert job.name in self.may_reopen and last.state is not State.SUCCEEDED
+            self.may_reopen.discard(job.name)
+            self.last[job.name] = job
+
+    def teardown(self) -> None:
+        """Without faults everything that waits comes to its end."""
+        if not hasattr(self, "loop"):
+            return
+        self.store.full_for = 0
+        for _ in range(1000):
+            for attempt in list(self.engine.live):
+                is_asked = attempt in self.engine.asked
+                self.engine.end(attempt, Ending.STOPPED if is_asked else Ending.DONE)
+            while self.engine.unread:
+                self.run(self.scheduler.take(self.engine.unread.pop(0)))
+            self.run(self.scheduler.start_waiting())
+            self.clock += 1.0
+            if all(job.state.has_ended or job.state is State.PAUSED for job in self.jobs()):
+                break
+        else:
+            raise AssertionError(f"some jobs never end: {self.jobs()}")
+        self.attempts_and_jobs_agree()
+        self.histories_have_no_gap_and_ends_are_final()
+        self.store.close()
+        self.loop.close()
+        self.temporary.cleanup()
+
+
+def simulate(examples: int, steps: int) -> None:
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        Simulation,
+        settings=settings(max_examples=examples, stateful_step_count=steps, deadline=None),
+    )
+
+
+def test_no_order_of_commands_and_faults_loses_doubles_or_strands_a_job() -> None:
+    simulate(30, 40)
+
+
+@pytest.mark.slow
+def test_no_order_of_commands_and_faults_loses_doubles_or_strands_a_job_at_length() -> None:
+    simulate(3000, 80)
