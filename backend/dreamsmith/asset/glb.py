@@ -39,14 +39,7 @@ def glb_bytes(asset: Asset) -> bytes:
     mesh = asset.mesh
     if mesh.corner_uv is None:
         raise ValueError("the mesh has no UVs: unwrap it first")
-    normals = mesh.corner_normals
-    if normals is None:
-        # Of the closed mesh, so that seams do not show in the shading.
-        smooth = vertex_normals(
-            torch.from_numpy(mesh.positions.astype(np.float64)),
-            torch.from_numpy(mesh.triangles.astype(np.int64)),
-        ).numpy()
-        normals = smooth[mesh.triangles]
+    normals = corner_normals(mesh)
     # A vertex of a glTF has one UV and one normal: those on seams and hard edges are doubled.
     corners = np.concatenate(
         (
@@ -65,9 +58,9 @@ def glb_bytes(asset: Asset) -> bytes:
         metallicFactor=asset.metallic,
     )
     geometry = trimesh.Trimesh(
-        vertices=_y_up(mesh.positions)[vertex],
+        vertices=to_y_up(mesh.positions)[vertex],
         faces=index.reshape(-1, 3),
-        vertex_normals=_y_up(unique[:, 3:]),
+        vertex_normals=to_y_up(unique[:, 3:]),
         visual=TextureVisuals(uv=unique[:, 1:3], material=material),
         process=False,
         validate=False,
@@ -93,6 +86,19 @@ def glb_bytes(asset: Asset) -> bytes:
 
     data: bytes = export_glb(scene, include_normals=True, tree_postprocessor=finish)
     return data
+
+
+def corner_normals(mesh: Mesh) -> NDArray[np.floating]:
+    """A mesh's own normals, or else smooth ones, shape (F, 3, 3)."""
+    if mesh.corner_normals is not None:
+        return mesh.corner_normals
+    # Of the closed mesh, so that seams do not show in the shading.
+    smooth = vertex_normals(
+        torch.from_numpy(mesh.positions.astype(np.float64)),
+        torch.from_numpy(mesh.triangles.astype(np.int64)),
+    ).numpy()
+    found: NDArray[np.floating] = smooth[mesh.triangles]
+    return found
 
 
 def _say_what_views_hold(tree: dict[str, Any]) -> None:
@@ -175,7 +181,7 @@ def _read(source: Path | bytes) -> tuple[Any, Mesh, dict[str, Any]]:
     return geometry, mesh, dict(extras.get("dreamsmith", {}))
 
 
-def _y_up(vectors: NDArray[Any]) -> NDArray[Any]:
+def to_y_up(vectors: NDArray[Any]) -> NDArray[Any]:
     """From Blender's frame to glTF's: its front, -Y, becomes +Z."""
     return np.stack((vectors[:, 0], vectors[:, 2], -vectors[:, 1]), axis=1)
 

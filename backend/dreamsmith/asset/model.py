@@ -4,9 +4,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+# Of the files that a model can be written to, and of its levels of detail.
+SUFFIXES: Final = (".glb", ".obj", ".ply")
+MAXIMUM_LODS: Final = 4
 
 
 @dataclass(frozen=True)

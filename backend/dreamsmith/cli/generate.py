@@ -22,6 +22,7 @@ from dreamsmith.cli.options import (
     Fov,
     Height,
     Json,
+    Lods,
     Loras,
     NegativePrompt,
     OptionalMethod,
@@ -41,7 +42,7 @@ from dreamsmith.cli.options import (
     make_folder,
     request_of,
 )
-from dreamsmith.errors import Cancelled
+from dreamsmith.errors import Cancelled, InvalidRequest
 
 
 def generate(
@@ -66,6 +67,7 @@ def generate(
     height: Height = DEFAULTS.height_metres,
     faces: Faces = None,
     texture_size: TextureSize = None,
+    lods: Lods = 0,
     workspace: Annotated[
         Path | None, typer.Option(help="Folder of the checkpoint; else one beside the output.")
     ] = None,
@@ -73,15 +75,17 @@ def generate(
     vram_gib: VramGib = None,
     as_json: Json = False,
 ) -> None:
-    """Make an asset in this process: FILE.glb, FILE.turntable.png and FILE.webp."""
+    """Make an asset in this process: the model, and beside it FILE.turntable.png and FILE.webp."""
     request = request_of(locals()).validated()
+    if request.start and lods:
+        raise InvalidRequest("lods", "a mesh that is painted keeps its triangles: leave --lods out")
     from dreamsmith import checkpoint
     from dreamsmith.console import reporter
     from dreamsmith.events import AssetReady
     from dreamsmith.generate import generate as run
     from dreamsmith.outputs import Outputs
 
-    outputs = Outputs.at(output, request.variations)
+    outputs = Outputs.at(output, request.variations, lods)
     folder = workspace or outputs.workspace
     stopped: list[int] = []
     # Refuses what cannot be, before anything is written.
@@ -115,6 +119,7 @@ def generate(
                         "event": "asset",
                         "variation": event.variation,
                         "model": str(files.model),
+                        "levels": [str(path) for path in files.levels],
                         "turntable": str(files.turntable),
                         "animation": str(files.animation),
                         "vertices": len(mesh.positions),

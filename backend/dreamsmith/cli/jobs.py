@@ -19,6 +19,7 @@ from dreamsmith.cli.options import (
     Height,
     JobName,
     Json,
+    Lods,
     NegativePrompt,
     OptionalMethod,
     OptionalOutput,
@@ -65,6 +66,7 @@ def submit(
     height: Height = DEFAULTS.height_metres,
     faces: Faces = None,
     texture_size: TextureSize = None,
+    lods: Lods = 0,
     priority: Annotated[
         int, typer.Option(help="-10 to 10: of your own waiting jobs the highest starts first.")
     ] = 0,
@@ -76,7 +78,7 @@ def submit(
     from dreamsmith.console import job_values, reporter
     from dreamsmith.outputs import Outputs
 
-    outputs = Outputs.at(output, request.variations) if output else None
+    outputs = Outputs.at(output, request.variations, lods) if output else None
     job = client.create(request, priority=priority)
     with reporter(as_json) as shown:
         shown.result(job.name, event="job", **job_values(job))
@@ -163,11 +165,13 @@ def delete(client: Any, job: JobName, as_json: Json = False) -> None:
 
 
 @connects
-def download(client: Any, job: JobName, output: Output, as_json: Json = False) -> None:
-    """Fetch what a job made: FILE.glb, FILE.turntable.png and FILE.webp."""
+def download(
+    client: Any, job: JobName, output: Output, lods: Lods = 0, as_json: Json = False
+) -> None:
+    """Fetch what a job made: the model, and beside it FILE.turntable.png and FILE.webp."""
     from dreamsmith.outputs import Outputs
 
-    _download(client, job, Outputs.at(output), as_json)
+    _download(client, job, Outputs.at(output, lods=lods), as_json)
 
 
 def _state(name: str) -> State:
@@ -210,7 +214,8 @@ def _download(client: Any, job: str, outputs: Any, as_json: bool) -> None:
             files = outputs.variation(number)
             client.download(job, artifact_of(TURNTABLE, number), files.turntable)
             client.download(job, artifact_of(ANIMATION, number), files.animation)
-            model = client.download(job, artifact_of(MODEL, number), files.model)
+            model = client.download(job, artifact_of(MODEL, number), files.downloaded)
+            files.take(files.downloaded)
             shown.result(
                 f"{files.model}: {model.size_bytes} bytes; beside it "
                 f"{files.turntable.name} and {files.animation.name}",

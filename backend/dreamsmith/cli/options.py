@@ -94,9 +94,19 @@ Start = Annotated[
         help="A mesh to paint (GLB, glTF, OBJ, PLY, STL): its shape, size and UVs are kept.",
     ),
 ]
-Output = Annotated[Path, typer.Option("--output", "-o", help="The .glb file to write.")]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", help="The .glb, .obj or .ply file to write.")
+]
 OptionalOutput = Annotated[
-    Path | None, typer.Option("--output", "-o", help="The .glb file to write; waits for the job.")
+    Path | None,
+    typer.Option("--output", "-o", help="The .glb, .obj or .ply file to write; waits for the job."),
+]
+Lods = Annotated[
+    int,
+    typer.Option(
+        help="Levels of detail to write besides, 0 to 4: each a quarter of the triangles and half "
+        "the texture's edge of the one before."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 VramGib = Annotated[

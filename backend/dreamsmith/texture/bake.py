@@ -39,9 +39,39 @@ def bake(
     Raises:
         ValueError: the mesh has no UVs.
     """
+    size = texture_size * samples
+    covered, points = texels_of(mesh, mesh.positions[mesh.triangles], size)
+    colors = np.zeros((size, size, 3), np.float32)
+    with torch.no_grad():
+        chunks = [color_at(chunk) for chunk in torch.from_numpy(points).split(POINTS_AT_ONCE)]
+    colors[covered] = torch.cat(chunks).clamp(0, 1).numpy()
+
+    shape = (texture_size, samples, texture_size, samples)
+    weight = covered.reshape(shape).sum(axis=(1, 3))
+    total = colors.reshape(*shape, 3).sum(axis=(1, 3))
+    mean = total / np.maximum(weight, 1)[..., None]
+    return np.round(dilated(mean, weight > 0) * 255).astype(np.uint8)
+
+
+def texels_of(
+    mesh: Mesh, corner_values: NDArray[np.float32], size: int
+) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+    """What lies under the centres of a texture's texels.
+
+    Args:
+        mesh: with ``corner_uv``.
+        corner_values: of the triangles' corners, shape (F, 3, C), linear between them.
+        size: edge of the texture.
+
+    Returns:
+        which texels are on the mesh, shape (size, size), row 0 at the top (v = 1); and the values
+        at these, shape (P, C), in the order of their indices.
+
+    Raises:
+        ValueError: the mesh has no UVs.
+    """
     if mesh.corner_uv is None:
         raise ValueError("the mesh has no UVs: unwrap it first")
-    size = texture_size * samples
     rasterizer = select_rasterizer("cpu")
     corners = torch.from_numpy(mesh.corner_uv.reshape(1, -1, 2)) * 2 - 1
     # Row 0 at the top: v = 1 has to be the rasteriser's first row.
@@ -51,19 +81,15 @@ def bake(
     )
     triangles = torch.arange(flat.shape[1]).reshape(-1, 3)
     rast = rasterizer.rasterize(flat, triangles, (size, size))
-    points = torch.from_numpy(mesh.positions[mesh.triangles].reshape(-1, 3))
     covered = rast[0, ..., 3] > 0
-    surface = rasterizer.interpolate(points, rast, triangles)[0][covered]
+    values = torch.from_numpy(corner_values.reshape(-1, corner_values.shape[-1]))
+    # Only what is covered goes on: a picture of one row.
+    found = rasterizer.interpolate(values, rast[0][covered][None, None], triangles)[0, 0]
+    return covered.numpy(), found.numpy()
 
-    colors = np.zeros((size, size, 3), np.float32)
-    with torch.no_grad():
-        chunks = [color_at(chunk) for chunk in surface.split(POINTS_AT_ONCE)]
-    colors[covered.numpy()] = torch.cat(chunks).clamp(0, 1).numpy()
 
-    shape = (texture_size, samples, texture_size, samples)
-    weight = covered.numpy().reshape(shape).sum(axis=(1, 3))
-    total = colors.reshape(*shape, 3).sum(axis=(1, 3))
-    mean = total / np.maximum(weight, 1)[..., None]
-    nearest = distance_transform_edt(weight == 0, return_distances=False, return_indices=True)
-    filled = mean[nearest[0], nearest[1]]
-    return np.round(filled * 255).astype(np.uint8)
+def dilated(texels: NDArray[np.floating], covered: NDArray[np.bool_]) -> NDArray[np.floating]:
+    """A texture (T, T, C) whose texels that are not covered (T, T) are like the nearest that is."""
+    nearest = distance_transform_edt(~covered, return_distances=False, return_indices=True)
+    filled: NDArray[np.floating] = texels[nearest[0], nearest[1]]
+    return filled

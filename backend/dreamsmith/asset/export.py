@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An asset as files of each format: .glb with all, .obj with .mtl and .png, .ply with colours."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import trimesh
+from numpy.typing import NDArray
+from trimesh.exchange.ply import export_ply
+
+from dreamsmith import __version__
+from dreamsmith.asset.glb import corner_normals, glb_bytes, to_y_up
+from dreamsmith.asset.model import Asset, Mesh
+from dreamsmith.asset.preview import albedo_pixels
+
+
+def file_names(stem: str, suffix: str) -> tuple[str, ...]:
+    """What a model named ``stem`` is made of, the file that refers to the others last."""
+    if suffix.lower() == ".obj":
+        return f"{stem}.png", f"{stem}.mtl", f"{stem}{suffix}"
+    return (f"{stem}{suffix}",)
+
+
+def model_files(asset: Asset, stem: str, suffix: str) -> dict[str, bytes]:
+    """A model's files by name, as `file_names` lists them.
+
+    Args:
+        asset: with UVs.
+        stem: of the names.
+        suffix: one of `SUFFIXES`, in capitals or not.
+    """
+    if suffix.lower() == ".obj":
+        contents: tuple[bytes, ...] = (
+            asset.albedo_png,
+            _material_library(asset, f"{stem}.png"),
+            _obj(asset, f"{stem}.mtl"),
+        )
+    elif suffix.lower() == ".ply":
+        contents = (_ply(asset),)
+    else:
+        contents = (glb_bytes(asset),)
+    return dict(zip(file_names(stem, suffix), contents, strict=True))
+
+
+def _obj(asset: Asset, library: str) -> bytes:
+    """Y up and the front towards +Z, as in glTF; vertices on seams stay one, unlike there."""
+    mesh = asset.mesh
+    if mesh.corner_uv is None:
+        raise ValueError("the mesh has no UVs: unwrap it first")
+    uv, uv_index = _distinct(mesh.corner_uv.reshape(-1, 2))
+    normals, normal_index = _distinct(to_y_up(corner_normals(mesh).reshape(-1, 3)))
+    corners = np.stack((mesh.triangles.reshape(-1), uv_index, normal_index), 1) + 1
+    text = io.StringIO()
+    text.write(f"# Dreamsmith {__version__}\nmtllib {library}\no {asset.name}\n")
+    np.savetxt(text, to_y_up(mesh.positions), "v %.9g %.9g %.9g")
+    np.savetxt(text, uv, "vt %.9g %.9g")
+    np.savetxt(text, normals, "vn %.6f %.6f %.6f")
+    text.write(f"usemtl {asset.name}\n")
+    np.savetxt(text, corners.reshape(-1, 9), "f %d/%d/%d %d/%d/%d %d/%d/%d")
+    return text.getvalue().encode()
+
+
+def _material_library(asset: Asset, texture: str) -> bytes:
+    # Pr and Pm are the PBR extension that Blender, among others, reads and writes.
+    lines = (
+        f"newmtl {asset.name}",
+        "Kd 1 1 1",
+        f"map_Kd {texture}",
+        f"Pr {asset.roughness:g}",
+        f"Pm {asset.metallic:g}",
+    )
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _ply(asset: Asset) -> bytes:
+    """Z up, as importers take a PLY to be."""
+    mesh = asset.mesh
+    geometry = trimesh.Trimesh(
+        mesh.positions,
+        mesh.triangles,
+        vertex_colors=_vertex_colors(mesh, albedo_pixels(asset.albedo_png)),
+        process=False,
+        validate=False,
+    )
+    data: bytes = export_ply(geometry, vertex_normal=False)
+    return data
+
+
+def _vertex_colors(mesh: Mesh, texels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The texture at each vertex, the mean of its corners, uint8, shape (V, 3)."""
+    if mesh.corner_uv is None:
+        raise ValueError("the mesh has no UVs: unwrap it first")
+    height, width = texels.shape[:2]
+    uv = mesh.corner_uv.reshape(-1, 2)
+    column = (uv[:, 0] * width).astype(int).clip(0, width - 1)
+    row = ((1 - uv[:, 1]) * height).astype(int).clip(0, height - 1)
+    colors, vertex = texels[row, column].astype(np.float64), mesh.triangles.reshape(-1)
+    count = len(mesh.positions)
+    sums = np.stack([np.bincount(vertex, colors[:, c], count) for c in range(3)], 1)
+    corners = np.bincount(vertex, minlength=count).clip(1)[:, None]
+    return np.round(sums / corners).astype(np.uint8)
+
+
+def _distinct(rows: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.intp]]:
+    """The rows that differ, and which of them each row is."""
+    distinct, index = np.unique(rows, axis=0, return_inverse=True)
+    return distinct, index.reshape(-1)

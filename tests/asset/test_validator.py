@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Khronos' own validator says of our files: `npm install gltf-validator`, then its folder in
+`NODE_PATH`. Skipped where node or the validator is missing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from asset.meshes import mesh_of, moved, sphere, torus
+from dreamsmith.asset.glb import glb_bytes
+from dreamsmith.asset.mesh import decimate
+from dreamsmith.asset.model import Asset, Mesh
+from dreamsmith.asset.preview import png_bytes
+from dreamsmith.texture.atlas import unwrap
+from dreamsmith.texture.bake import bake
+
+SCRIPT = """
+const validator = require("gltf-validator"), fs = require("fs");
+validator.validateBytes(new Uint8Array(fs.readFileSync(process.argv[1])))
+  .then((report) => console.log(JSON.stringify(report)));
+"""
+
+
+def node(*arguments: str) -> subprocess.CompletedProcess[str]:
+    program = shutil.which("node")
+    assert program is not None
+    return subprocess.run(
+        [program, *arguments], capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+if shutil.which("node") is None:
+    pytest.skip("node is not installed", allow_module_level=True)
+if node("-e", "require('gltf-validator')").returncode:
+    pytest.skip(
+        f"node finds no gltf-validator (NODE_PATH={os.environ.get('NODE_PATH', '')!r})",
+        allow_module_level=True,
+    )
+
+
+def report_on(data: bytes, folder: Path) -> Any:
+    path = folder / "asset.glb"
+    path.write_bytes(data)
+    run = node("-e", SCRIPT, str(path))
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout)
+
+
+def asset_of(mesh: Mesh, texture_size: int, **changes: Any) -> Asset:
+    unwrapped = unwrap(mesh, texture_size)
+    pixels = bake(unwrapped, lambda p: 0.5 + 0.4 * torch.sin(7 * p), texture_size)
+    asset = Asset("a_torus", unwrapped, png_bytes(pixels), provenance={"prompt": "ein Törus"})
+    return dataclasses.replace(asset, **changes)
+
+
+KINDS = ("few vertices", "hard edges", "huge and far", "largest texture", "no provenance", "plain")
+
+
+def asset_like(kind: str) -> Asset:
+    ring = mesh_of(torus(), 16)
+    flat = unwrap(decimate(ring, 300), 64)
+    a, b, c = flat.positions[flat.triangles].swapaxes(0, 1)
+    normals = np.cross(b - a, c - a)
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    hard = dataclasses.replace(flat, corner_normals=np.repeat(normals[:, None], 3, 1))
+    match kind:
+        case "few vertices":
+            return asset_of(decimate(mesh_of(sphere(), 8), 20), 64, roughness=0.0)
+        case "hard edges":
+            return dataclasses.replace(asset_of(ring, 64), mesh=hard)
+        case "huge and far":
+            far = unwrap(moved(ring, 1000, (0, 0, 5e4)), 64)
+            return dataclasses.replace(asset_of(ring, 64), mesh=far, metallic=1.0)
+        case "largest texture":
+            return asset_of(decimate(ring, 500), 4096)
+        case "no provenance":
+            return asset_of(mesh_of(sphere(), 10), 64, provenance={})
+    return asset_of(ring, 256)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_khronos_validator_finds_nothing_in_our_files(kind: str, tmp_path: Path) -> None:
+    found = report_on(glb_bytes(asset_like(kind)), tmp_path)
+    assert found["mimeType"] == "model/gltf-binary"
+    assert found["info"]["materialCount"] == 1 and found["info"]["hasTextures"]
+    assert found["issues"]["messages"] == []
+
+
+def test_khronos_validator_sees_a_broken_file(tmp_path: Path) -> None:
+    data = bytearray(glb_bytes(asset_like("few vertices")))
+    length = int.from_bytes(data[12:16], "little")
+    # An index beyond the vertices.
+    tree = json.loads(data[20 : 20 + length])
+    accessor = tree["accessors"][tree["meshes"][0]["primitives"][0]["indices"]]
+    view = tree["bufferViews"][accessor["bufferView"]]
+    start = 28 + length + view.get("byteOffset", 0)
+    data[start : start + 4] = b"\xff\xff\xff\x7f"
+    assert report_on(bytes(data), tmp_path)["issues"]["numErrors"] > 0
