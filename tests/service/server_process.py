@@ -49,7 +49,8 @@ class ServerProcess:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         assert line, "the server did not start"
-        self.port = int(json.loads(line)["port"])
+        self.listening = json.loads(line)
+        self.port = int(self.listening["port"])
         self.address = f"127.0.0.1:{self.port}"
 
     @property

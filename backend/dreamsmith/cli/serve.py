@@ -9,9 +9,15 @@ from typing import Annotated
 
 import typer
 
+from dreamsmith.cli.config import load_config
 from dreamsmith.cli.options import DataDir, Json, VramGib
 from dreamsmith.errors import InvalidRequest
 from dreamsmith.service.folders import DataFolder, default_data_dir
+from dreamsmith.service.logs import FORMATS, LEVELS, set_up
+
+
+def _load_config(context: typer.Context, config: Path | None) -> Path | None:
+    return load_config(context, config, serve)
 
 
 def serve(
@@ -44,6 +50,34 @@ def serve(
         bool, typer.Option("--reflection", help="Tell clients what the API looks like.")
     ] = False,
     vram_gib: VramGib = None,
+    retention_days: Annotated[
+        float, typer.Option(min=0, help="After which jobs that have ended are deleted; 0: never.")
+    ] = 30.0,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            help="Of this machine, for Prometheus; 0 takes a free one [default: none]",
+            show_default=False,
+        ),
+    ] = None,
+    log_format: Annotated[str, typer.Option(help=f"On standard error: {', '.join(FORMATS)}.")] = (
+        "text"
+    ),
+    log_level: Annotated[str, typer.Option(help=f"Least to tell: {', '.join(LEVELS)}.")] = "info",
+    log_prompts: Annotated[
+        bool, typer.Option("--log-prompts", help="Say in the log what people ask for.")
+    ] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="DREAMSMITH_CONFIG",
+            help='TOML file with these options, as listen = "0.0.0.0"; the command line wins.',
+            callback=_load_config,
+            is_eager=True,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run a server until Ctrl-C."""
@@ -51,6 +85,13 @@ def serve(
     from dreamsmith.service.server import ServerOptions, run_server
     from dreamsmith.wire.loopback import is_loopback
 
+    for name, value, known in (
+        ("log-format", log_format, FORMATS),
+        ("log-level", log_level, LEVELS),
+    ):
+        if value not in known:
+            raise InvalidRequest(name, f"--{name} must be {', '.join(known)}, not {value!r}")
+    set_up(log_level, log_format)
     host, own_port = parse_address(listen, -1)
     if port is not None and own_port >= 0:
         raise InvalidRequest("port", "give the port in --listen or with --port, not in both")
@@ -64,7 +105,9 @@ def serve(
         tls = ServerTls(folder.tls / "server.pem", folder.tls / "server.key", tls_client_ca)
 
     def on_listening(listening: Listening) -> None:
-        values = {"host": listening.host, "port": listening.port}
+        values: dict[str, object] = {"host": listening.host, "port": listening.port}
+        if listening.metrics_port is not None:
+            values["metrics_port"] = listening.metrics_port
         if listening.fingerprint:
             values["fingerprint"] = listening.fingerprint
         with_tls = f" with TLS, {listening.fingerprint}" if listening.fingerprint else ""
@@ -72,7 +115,18 @@ def serve(
         print(json.dumps({"event": "listening", **values}) if as_json else line, flush=True)
 
     number = port if port is not None else own_port if own_port >= 0 else 50051
-    run_server(ServerOptions(folder.root, host, number, tls, reflection, vram_gib), on_listening)
+    options = ServerOptions(
+        folder.root,
+        host,
+        number,
+        tls,
+        has_reflection=reflection,
+        vram_gib=vram_gib,
+        retention_days=retention_days,
+        metrics_port=metrics_port,
+        has_prompts_in_log=log_prompts,
+    )
+    run_server(options, on_listening)
 
 
 def doctor(

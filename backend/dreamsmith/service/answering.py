@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import functools
 import secrets
-import sys
-import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
 import grpc
 
 from dreamsmith.errors import DreamsmithError
+from dreamsmith.service import logs
 from dreamsmith.wire.status import error_to_status
 
 # Its types differ with and without stubs for gRPC.
@@ -26,8 +25,7 @@ async def abort(context: _Context, error: Exception) -> None:
     if isinstance(error, DreamsmithError):
         await context.abort_with_status(error_to_status(error))
     incident = secrets.token_hex(4)
-    print(f"incident {incident}", file=sys.stderr)
-    traceback.print_exception(error, file=sys.stderr)
+    logs.incident(incident, error)
     # What went wrong inside is the log's, not the caller's.
     await context.abort(
         grpc.StatusCode.INTERNAL, f"the server met an unexpected error: incident {incident}"

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import hmac
-import sys
+import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -22,6 +22,7 @@ from dreamsmith.errors import (
     TooManyStreams,
 )
 from dreamsmith.service.caller import Caller, Scope, enter
+from dreamsmith.service.logs import log
 from dreamsmith.service.tokens import TokenBook
 from dreamsmith.wire.loopback import AUTHORIZATION
 from dreamsmith.wire.status import error_to_status
@@ -29,7 +30,7 @@ from dreamsmith.wire.status import error_to_status
 MAXIMUM_STREAMS_PER_CALLER: Final = 64
 """Open at a time, of a caller with a name; who is alone on the machine harms only himself."""
 
-_OPEN: Final = "/grpc.health.v1.Health/"
+HEALTH: Final = "/grpc.health.v1.Health/"
 _READING: Final = ("Get", "List", "Watch", "Read", "ServerReflection")
 # A stream may last for hours; its token may not.
 _CHECK_AGAIN_SECONDS: Final = 5.0
@@ -58,7 +59,7 @@ class Authentication(grpc.aio.ServerInterceptor):
     ) -> _Handler:
         """The method's own handler behind the door."""
         handler = await continuation(details)
-        if handler is None or details.method.startswith(_OPEN):
+        if handler is None or details.method.startswith(HEALTH):
             return handler
         metadata, method = details.invocation_metadata, details.method.rpartition("/")[2]
 
@@ -151,7 +152,7 @@ class Authentication(grpc.aio.ServerInterceptor):
         except NotAuthenticated:
             raise
         except DreamsmithError as error:
-            print(error.message, file=sys.stderr)
+            log(logging.ERROR, "tokens", error=error.message)
             raise TokenRefused(
                 "this server cannot read its tokens at the moment: tell whoever runs it"
             ) from None

@@ -54,6 +54,7 @@ class Board:
         self._bells: dict[str, Bell] = {}
         self._previews: dict[str, LatestPreviews] = {}
         self.queue_bell = Bell()
+        self.on_change: Callable[[Job], None] = lambda job: None
 
     @classmethod
     async def open(cls, database: Path) -> Board:
@@ -82,12 +83,14 @@ class Board:
         name = f"jobs/{secrets.token_hex(6)}"
         job = Job(name, request, self._now(), owner=owner, priority=priority)
         job = await self._in_thread(self._store.submit, request_id, job, MAXIMUM_ACTIVE_JOBS)
+        self.on_change(job)
         self.queue_bell.ring()
         return job
 
     async def apply(self, name: str, command: Command) -> Job:
         """Carry out a command on a job, and wake those who watch it (see `Store.apply`)."""
         job = await self._in_thread(self._store.apply, name, command)
+        self.on_change(job)
         if job.state.has_ended:
             self._previews.pop(name, None)
         self.bell(name).ring()
@@ -136,6 +139,10 @@ class Board:
     ) -> _Result:
         """Call a method of `UploadStore` in the store's thread."""
         return await self._in_thread(method, self._store.uploads, *arguments, **named)
+
+    async def counts(self) -> dict[State, int]:
+        """How many jobs of each state there are."""
+        return await self._in_thread(self._store.counts)
 
     async def events_after(self, name: str, sequence: int, limit: int) -> list[bytes]:
         """Events beyond ``sequence`` (see `Store.events_after`)."""

@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import grpc
-from cryptography.hazmat.primitives import serialization
 
 from dreamsmith.errors import InvalidRequest, ServerNotStarted
-from dreamsmith.service.certificates import fingerprint_of, read_certificate
 from dreamsmith.wire.loopback import is_loopback
 
 DEFAULT_HOST: Final = "127.0.0.1"
@@ -45,11 +43,13 @@ class Listening:
         host: as it was given.
         port: the one that was taken.
         fingerprint: of its certificate; empty without TLS.
+        metrics_port: where Prometheus is answered; None for nowhere.
     """
 
     host: str
     port: int
     fingerprint: str
+    metrics_port: int | None = None
 
     @property
     def address(self) -> str:
@@ -149,6 +149,11 @@ def join(host: str, port: int) -> str:
 
 
 def _credentials(tls: ServerTls) -> tuple[grpc.ServerCredentials, str]:
+    # A server for this machine alone does without that much code.
+    from cryptography.hazmat.primitives import serialization
+
+    from dreamsmith.service.certificates import fingerprint_of, read_certificate
+
     try:
         certificate = read_certificate(tls.certificate)
         key = _read(tls.key)

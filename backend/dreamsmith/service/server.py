@@ -8,19 +8,21 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from dreamsmith import __version__
 from dreamsmith.priors.memory import check_vram
 from dreamsmith.service.authentication import Authentication
 from dreamsmith.service.board import Board
 from dreamsmith.service.devices import Devices
 from dreamsmith.service.folders import DataFolder, FolderLock, default_data_dir
+from dreamsmith.service.health import Health
 from dreamsmith.service.housekeeping import Housekeeping
 from dreamsmith.service.listening import (
     DEFAULT_HOST,
@@ -32,7 +34,10 @@ from dreamsmith.service.listening import (
     open_port,
 )
 from dreamsmith.service.local_engine import LocalEngine
+from dreamsmith.service.logs import info
 from dreamsmith.service.loopback_token import loopback_token
+from dreamsmith.service.metrics import Metrics
+from dreamsmith.service.observing import CallObserver, JobObserver
 from dreamsmith.service.scheduler import Scheduler
 from dreamsmith.service.servicers import GenerationServicer
 from dreamsmith.service.small_servicers import CapabilityServicer, UploadServicer
@@ -74,6 +79,8 @@ class ServerOptions:
         has_reflection: tell anyone who asks what the API looks like.
         vram_gib: GiB that a job may take of the GPU; None for no limit.
         retention_days: after which jobs that have ended are deleted; 0 keeps them.
+        metrics_port: of this machine, for Prometheus; 0 takes a free one, None answers nowhere.
+        has_prompts_in_log: what people ask for may stand in the log.
     """
 
     data_dir: Path
@@ -83,6 +90,8 @@ class ServerOptions:
     has_reflection: bool = False
     vram_gib: float | None = None
     retention_days: float = 30.0
+    metrics_port: int | None = None
+    has_prompts_in_log: bool = False
 
     @property
     def data_dir_option(self) -> str:
@@ -124,6 +133,8 @@ async def _serve(
     stopping = _stop_signal()
     folder = DataFolder(options.data_dir)
     board = await Board.open(folder.database)
+    metrics = Metrics()
+    board.on_change = JobObserver(metrics, with_prompts=options.has_prompts_in_log)
     engine = LocalEngine(folder, vram_gib=options.vram_gib)
     scheduler = Scheduler(board, folder, engine)
     uploads = Uploads(board, folder)
@@ -132,7 +143,7 @@ async def _serve(
     await housekeeping.sweep()
     generation = GenerationServicer(board, scheduler, folder)
     authentication = Authentication(tokens)
-    server = grpc.aio.server(options=_OPTIONS, interceptors=(authentication,))
+    server = grpc.aio.server(options=_OPTIONS, interceptors=(CallObserver(metrics), authentication))
     api_grpc.add_GenerationServiceServicer_to_server(generation, server)
     api_grpc.add_UploadServiceServicer_to_server(UploadServicer(uploads), server)
     api_grpc.add_CapabilityServiceServicer_to_server(CapabilityServicer(Devices()), server)
@@ -144,25 +155,35 @@ async def _serve(
     listening = open_port(server, options.host, options.port, options.tls)
     # Behind any other address it would lie about for nobody.
     token = loopback_token(listening.port) if is_loopback(options.host) else nullcontext("")
-    with token as authentication.loopback_token:
+    with token as authentication.loopback_token, metrics.served(options.metrics_port) as port:
         await server.start()
-        for name in ("", *_SERVICES):
-            await healthiness.set(name, health_pb2.HealthCheckResponse.SERVING)
         running = asyncio.create_task(scheduler.run())
         tidying = asyncio.create_task(housekeeping.run())
-        on_listening(listening)
+        watch = Health(
+            healthiness, _SERVICES, board, folder.root, metrics, lambda: not running.done()
+        )
+        await watch.look()
+        watching = asyncio.create_task(watch.run())
+        info("listening", address=listening.address, version=__version__, metrics_port=port)
+        on_listening(replace(listening, metrics_port=port))
         # The scheduler ends by itself only when it fails, and then the server must not seem well.
         signalled = asyncio.create_task(stopping.wait())
         await asyncio.wait((signalled, running), return_when=asyncio.FIRST_COMPLETED)
+        info("draining")
+        watching.cancel()
         await healthiness.enter_graceful_shutdown()
         await generation.drain()
         signalled.cancel()
         running.cancel()
         tidying.cancel()
         await asyncio.wait((running, tidying))
+        failure = None if running.cancelled() else running.exception()
         await scheduler.drain()
         await server.stop(_STREAM_END_SECONDS)
     await board.close()
+    info("stopped")
+    if failure is not None:
+        raise failure
 
 
 def _stop_signal() -> asyncio.Event:

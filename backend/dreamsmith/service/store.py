@@ -170,6 +170,12 @@ class Store:
             )
             return {row["name"] for row in rows}
 
+    def counts(self) -> dict[State, int]:
+        """How many jobs of each state there are."""
+        with self._database.transaction():
+            rows = self._connection.execute("SELECT state, count(*) FROM job GROUP BY state")
+            return dict.fromkeys(State, 0) | {State(name): count for name, count in rows}
+
     def apply(self, name: str, command: Command) -> Job:
         """Carry out a command: the job's new state and its events, both or none.
 
