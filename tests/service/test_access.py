@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from dreamsmith.client import Client, Tls
 from dreamsmith.errors import (
     DreamsmithError,
     InvalidRequest,
+    JobNotFound,
     NotAuthenticated,
     NotPermitted,
     ServerNotTrusted,
@@ -30,7 +31,7 @@ from dreamsmith.errors import (
 from dreamsmith.service.tokens import TokenBook
 from dreamsmith.v1 import generation_pb2 as api
 from dreamsmith.v1 import generation_pb2_grpc as api_grpc
-from service.server_process import ServerProcess
+from service.server_process import ServerProcess, small_request
 
 
 def dreamsmith(*words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -182,6 +183,64 @@ def test_a_token_for_reading_makes_no_jobs(studio: Studio) -> None:
         assert list(client.list()) == []
         with pytest.raises(NotPermitted, match="scope read: this needs submit"):
             client.cancel("1")
+
+
+def test_jobs_are_their_owners_and_the_administrators(studio: Studio) -> None:
+    with (
+        studio.client("anna") as anna,
+        studio.client("ben") as ben,
+        studio.client("root") as root,
+        studio.client("viewer") as viewer,
+    ):
+        job = anna.create(small_request(steps=1000), request_id="the same").name
+        other = ben.create(small_request(steps=1000), request_id="the same").name
+        assert job != other
+        assert [found.owner for found in ben.list()] == ["ben"]
+        assert [found.name for found in viewer.list()] == [job]
+        assert [found.name for found in root.list()] == [other, job]
+        calls: list[Callable[[str], object]] = [
+            ben.get,
+            ben.cancel,
+            lambda name: list(ben.watch(name)),
+            lambda name: ben.read(name, "model.glb"),
+        ]
+        for name in (job, "jobs/000000000000"):
+            for call in calls:
+                with pytest.raises(NotPermitted, match="is no job of yours"):
+                    call(name)
+        with pytest.raises(JobNotFound):
+            root.get("jobs/000000000000")
+        assert root.get(job).owner == viewer.get(job).owner == "anna"
+        assert root.cancel(job).name == job
+        ben.cancel(other)
+
+
+def test_no_method_about_a_job_forgets_its_owner(studio: Studio) -> None:
+    with studio.client("anna") as anna:
+        job = anna.create(small_request(steps=1000)).name
+        anna.cancel(job)
+    credentials = grpc.ssl_channel_credentials(studio.authority.read_bytes())
+    metadata = [("authorization", f"Bearer {studio.tokens['ben']}")]
+    tried = 0
+    with grpc.secure_channel(studio.server.address, credentials) as channel:
+        for service in api.DESCRIPTOR.services_by_name.values():
+            for name, method in service.methods_by_name.items():
+                about = method.input_type.fields_by_name.get("name")
+                if about is None or "upload" in name.lower():
+                    continue
+                asked = f"{job}/artifacts/model.glb" if "Artifact" in name else job
+                request = vars(api)[method.input_type.name](name=asked).SerializeToString()
+                kind = channel.unary_stream if method.server_streaming else channel.unary_unary
+                call = kind(
+                    f"/{service.full_name}/{name}", lambda message: message.SerializeToString()
+                )
+                with pytest.raises(grpc.RpcError) as refused:
+                    answer = call(request, timeout=20, metadata=metadata)
+                    if method.server_streaming:
+                        list(answer)
+                assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED, name
+                tried += 1
+    assert tried >= 8
 
 
 def test_tokens_are_kept_as_hashes_that_only_the_server_reads(studio: Studio) -> None:

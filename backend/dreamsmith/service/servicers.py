@@ -11,11 +11,17 @@ from typing import BinaryIO, Final
 
 import google_crc32c
 
-from dreamsmith.errors import ArtifactNotFound, InvalidRequest, ServerDraining
+from dreamsmith.errors import (
+    ArtifactNotFound,
+    InvalidRequest,
+    JobNotFound,
+    NotPermitted,
+    ServerDraining,
+)
 from dreamsmith.request import GenerationRequest
 from dreamsmith.service.answering import answers, streams
 from dreamsmith.service.board import Board
-from dreamsmith.service.caller import OWNER
+from dreamsmith.service.caller import IS_ADMIN, OWNER
 from dreamsmith.service.folders import DataFolder
 from dreamsmith.service.order import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from dreamsmith.service.previews import PreviewPace
@@ -81,7 +87,7 @@ class GenerationServicer:
     @answers
     async def GetJob(self, message: api.GetJobRequest) -> api.GetJobResponse:  # noqa: N802
         """Return one job."""
-        job = await self._board.get(message.name)
+        job = await self._own(message.name)
         return api.GetJobResponse(job=convert.job_to_message(job))
 
     @answers
@@ -96,7 +102,9 @@ class GenerationServicer:
             raise InvalidRequest("page_token", "page_token is none that this server gave")
         before = int(message.page_token) if message.page_token else None
         states = [convert.message_to_state(state) for state in message.states]
-        jobs, mark = await self._board.page(size, before, states)
+        jobs, mark = await self._board.page(
+            size, before, states, None if IS_ADMIN.get() else OWNER.get()
+        )
         return api.ListJobsResponse(
             jobs=[convert.job_to_message(job) for job in jobs],
             next_page_token="" if mark is None else str(mark),
@@ -105,37 +113,37 @@ class GenerationServicer:
     @answers
     async def CancelJob(self, message: api.CancelJobRequest) -> api.CancelJobResponse:  # noqa: N802
         """Stop a job."""
-        job = await self._scheduler.cancel(message.name)
+        job = await self._scheduler.cancel((await self._own(message.name)).name)
         return api.CancelJobResponse(job=convert.job_to_message(job))
 
     @answers
     async def PauseJob(self, message: api.PauseJobRequest) -> api.PauseJobResponse:  # noqa: N802
         """Hold a job back."""
-        job = await self._scheduler.pause(message.name)
+        job = await self._scheduler.pause((await self._own(message.name)).name)
         return api.PauseJobResponse(job=convert.job_to_message(job))
 
     @answers
     async def ResumeJob(self, message: api.ResumeJobRequest) -> api.ResumeJobResponse:  # noqa: N802
         """Let a paused job go on."""
-        job = await self._scheduler.resume(message.name)
+        job = await self._scheduler.resume((await self._own(message.name)).name)
         return api.ResumeJobResponse(job=convert.job_to_message(job))
 
     @answers
     async def RetryJob(self, message: api.RetryJobRequest) -> api.RetryJobResponse:  # noqa: N802
         """Try a job again."""
-        job = await self._scheduler.retry(message.name)
+        job = await self._scheduler.retry((await self._own(message.name)).name)
         return api.RetryJobResponse(job=convert.job_to_message(job))
 
     @answers
     async def DeleteJob(self, message: api.DeleteJobRequest) -> api.DeleteJobResponse:  # noqa: N802
         """Forget a job."""
-        await self._scheduler.delete(message.name)
+        await self._scheduler.delete((await self._own(message.name)).name)
         return api.DeleteJobResponse()
 
     @streams
     async def WatchJob(self, message: api.WatchJobRequest) -> AsyncIterator[api.WatchJobResponse]:  # noqa: N802
         """Stream a job's events: a snapshot, the history after a number, and then what happens."""
-        job = await self._board.get(message.name)
+        job = await self._own(message.name)
         sequence = message.resume_after
         if not 0 <= sequence <= job.latest_sequence:
             raise InvalidRequest(
@@ -208,7 +216,7 @@ class GenerationServicer:
             raise InvalidRequest(
                 "name", f"an artifact's name is jobs/JOB/artifacts/FILE, not {name!r}"
             )
-        job = await self._board.get(parts[1])
+        job = await self._own(parts[1])
         for artifact in job.artifacts:
             if artifact.name == parts[2]:
                 return job, artifact
@@ -217,6 +225,18 @@ class GenerationServicer:
             f"{job.name} is {job.state.value} and has no file {parts[2]!r}: "
             + (f"it has {there}" if there else "its files are there once it has succeeded")
         )
+
+    async def _own(self, name: str) -> Job:
+        """A job that the caller may ask for; whether there is another's is nobody's business."""
+        try:
+            job = await self._board.get(name)
+        except JobNotFound:
+            if IS_ADMIN.get():
+                raise
+        else:
+            if IS_ADMIN.get() or job.owner == OWNER.get():
+                return job
+        raise NotPermitted(f"{name!r} is no job of yours: `dreamsmith jobs` lists those that are")
 
     def _refuse_while_draining(self) -> None:
         if self._is_draining:
