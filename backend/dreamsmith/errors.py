@@ -72,6 +72,13 @@ class NotPermitted(DreamsmithError):
     exit_code = 2
 
 
+class IncompatibleVersions(DreamsmithError):
+    """Client and server are of versions that do not understand each other."""
+
+    reason = "INCOMPATIBLE_VERSIONS"
+    exit_code = 2
+
+
 class ServerNotTrusted(DreamsmithError):
     """The server does not prove that it is the right one, or does not take the client's proof."""
 

@@ -138,10 +138,11 @@ def test_an_unexpected_error_leaves_a_log_and_no_traceback(
 
 
 def test_doctor_and_priors_name_what_there_is() -> None:
-    found = {
-        item["name"]: item["finding"] for item in json.loads(dreamsmith("doctor", "--json").stdout)
-    }
+    lines = dreamsmith("doctor", "--json").stdout.splitlines()
+    found = {item["name"]: item["finding"] for item in map(json.loads, lines)}
     assert {"dreamsmith", "torch", "device", "hash grid", "rasteriser", "prior"} <= set(found)
+    assert {"data folder", "tokens", "port", "clock"} <= set(found)
+    assert "CUDA" in found["hash grid"]
     answer = dreamsmith("priors", "--json")
     # Of this machine's cache there may be more.
     assert "mug" in json.loads(answer.stdout.splitlines()[0])["words"]

@@ -44,6 +44,8 @@ for _command in (
     look.priors,
     look.inspect,
     serve.doctor,
+    serve.backup,
+    serve.restore,
     access.certificate,
     measure.evaluate,
     measure.bench,

@@ -14,7 +14,8 @@ import typer
 
 from dreamsmith.errors import InvalidRequest
 
-DEFAULT_SERVER: Final = "127.0.0.1:50051"
+DEFAULT_PORT: Final = 50051
+DEFAULT_SERVER: Final = f"127.0.0.1:{DEFAULT_PORT}"
 
 
 def open_client(
@@ -69,16 +70,25 @@ def open_client(
     return Client(server, token=token, tls=None if tls == Tls() else tls)
 
 
-def connects(command: Callable[..., None]) -> Callable[..., None]:
-    """A command whose first parameter is a `Client`: it gets the options of `open_client`."""
-    own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
-    options = list(inspect.signature(open_client, eval_str=True).parameters.values())
+def connects(command: Callable[..., int | None]) -> Callable[..., int | None]:
+    """A command whose first parameter is a `Client`: it gets the options of `open_client`.
+
+    Where the first parameter has None as its default, there is a client only with ``--server``.
+    """
+    first, *own = inspect.signature(command, eval_str=True).parameters.values()
+    server, *others = inspect.signature(open_client, eval_str=True).parameters.values()
+    if first.default is None:
+        option = typer.Option(help="HOST:PORT: look at this server, not at this machine.")
+        server = server.replace(annotation=Annotated[str | None, option], default=None)
+    options = [server, *others]
 
     @functools.wraps(command)
-    def run(**values: Any) -> None:
+    def run(**values: Any) -> int | None:
         chosen = {option.name: values.pop(option.name) for option in options}
+        if chosen["server"] is None:
+            return command(None, **values)
         with open_client(**chosen) as client:
-            command(client, **values)
+            return command(client, **values)
 
     parameters = [*own, *options]
     vars(run)["__signature__"] = inspect.Signature(parameters)

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from dreamsmith.cli.config import load_config
+from dreamsmith.cli.connection import DEFAULT_PORT, connects
 from dreamsmith.cli.options import DataDir, Json, VramGib
 from dreamsmith.errors import InvalidRequest
 from dreamsmith.service.folders import DataFolder, default_data_dir
@@ -114,7 +116,7 @@ def serve(
         line = f"listening on {listening.address}{with_tls}"
         print(json.dumps({"event": "listening", **values}) if as_json else line, flush=True)
 
-    number = port if port is not None else own_port if own_port >= 0 else 50051
+    number = port if port is not None else own_port if own_port >= 0 else DEFAULT_PORT
     options = ServerOptions(
         folder.root,
         host,
@@ -129,16 +131,51 @@ def serve(
     run_server(options, on_listening)
 
 
-def doctor(
+@connects
+def doctor(client: Any = None, data_dir: DataDir = None, as_json: Json = False) -> int:
+    """Look at this machine, or with --server at a server: what is there, and what is wrong."""
+    from dreamsmith.client.checkup import examine_server
+    from dreamsmith.doctor import examine
+
+    folder = data_dir or default_data_dir()
+    is_well = True
+    for found in examine_server(client) if client else examine(folder, DEFAULT_PORT):
+        is_well &= found.is_well
+        if as_json:
+            print(json.dumps(dataclasses.asdict(found)))
+        else:
+            mark = " " if found.is_well else "!"
+            print(f"{mark} {found.name:<14}{found.finding}", flush=True)
+    return 0 if is_well else 4
+
+
+def backup(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the copy, which must not exist.")
+    ],
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Say what this installation is and what it found on this machine."""
-    from dreamsmith.doctor import examine
+    """Copy a server's jobs, results, uploads, tokens and certificates, while it works or not."""
+    from dreamsmith.service.backup import back_up
 
-    findings = examine(data_dir or default_data_dir())
+    _tell(back_up(data_dir or default_data_dir(), output), as_json)
+
+
+def restore(
+    copy: Annotated[Path, typer.Argument(metavar="FOLDER", help="That `dreamsmith backup` made.")],
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Make a server's data folder of a backup, once all of it was found whole."""
+    from dreamsmith.service.backup import restore as run
+
+    _tell(run(copy, data_dir or default_data_dir()), as_json)
+
+
+def _tell(made: Any, as_json: bool) -> None:
     if as_json:
-        print(json.dumps([{"name": name, "finding": finding} for name, finding in findings]))
-        return
-    for name, finding in findings:
-        print(f"{name:<14}{finding}")
+        print(json.dumps({**dataclasses.asdict(made), "folder": str(made.folder)}))
+    else:
+        size = made.size_bytes / 1e6
+        print(f"{made.folder}  {made.jobs} jobs, {made.files} files, {size:.1f} MB")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dreamsmith.request import GenerationRequest
@@ -41,6 +42,10 @@ class Capabilities:
         maximum_steps: of one job.
         maximum_active_jobs: that wait or run, of all callers together.
         defaults: a request that says nothing but a prompt.
+        limits: all that the server accepts, by the API's names.
+        server_time: of its clock, in seconds since 1970.
+        caller: who we are to it; empty where it is there for one user alone.
+        scope: what we may do: read, submit or admin.
     """
 
     server_version: str
@@ -52,6 +57,10 @@ class Capabilities:
     maximum_steps: int
     maximum_active_jobs: int
     defaults: GenerationRequest
+    limits: Mapping[str, int]
+    server_time: float
+    caller: str
+    scope: str
 
     @classmethod
     def from_message(cls, message: api.GetCapabilitiesResponse) -> Capabilities:
@@ -69,4 +78,8 @@ class Capabilities:
             maximum_steps=message.limits.max_steps,
             maximum_active_jobs=message.limits.max_active_jobs,
             defaults=convert.spec_to_request(message.defaults),
+            limits={field.name: int(value) for field, value in message.limits.ListFields()},
+            server_time=message.server_time.ToNanoseconds() / 1e9,
+            caller=message.caller.name,
+            scope=message.caller.scope,
         )

@@ -11,7 +11,9 @@ from types import TracebackType
 from typing import Any, Final, NoReturn, TypeVar
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from dreamsmith import __version__
 from dreamsmith.client.capabilities import Capabilities
 from dreamsmith.client.credentials import GivenToken, LoopbackToken, Token
 from dreamsmith.client.download import PartialFile
@@ -42,6 +44,7 @@ from dreamsmith.wire.job import Artifact, Job, State
 from dreamsmith.wire.loopback import is_loopback
 from dreamsmith.wire.status import call_to_error
 from dreamsmith.wire.uploads import is_upload_name
+from dreamsmith.wire.versions import VERSION
 
 DEFAULT_SERVER: Final = "127.0.0.1:50051"
 _OPTIONS: Final = (
@@ -272,6 +275,21 @@ class Client:
         message = api.GetCapabilitiesRequest()
         return Capabilities.from_message(self._call(self._capabilities.GetCapabilities, message))
 
+    def health(self, component: str = "") -> bool:
+        """Whether the server, or a component that its health service names, works.
+
+        Raises:
+            ServerUnreachable: nothing answers.
+        """
+        request = health_pb2.HealthCheckRequest(service=component)
+        answer = self._call(health_pb2_grpc.HealthStub(self._channel).Check, request)
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether the connection is encrypted, and the server known."""
+        return self._tls is not None
+
     def watch(
         self,
         job: str,
@@ -385,16 +403,19 @@ class Client:
         except grpc.RpcError as error:
             self._raise(error)
 
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        return ((VERSION, __version__), *self._token.metadata())
+
     def _unary(self, method: Callable[..., _Answer], message: Any) -> _Answer:
-        return method(message, timeout=self._timeout_seconds, metadata=self._token.metadata())
+        return method(message, timeout=self._timeout_seconds, metadata=self._metadata())
 
     def _send(
         self, method: Callable[..., _Answer], messages: Iterator[api.WriteUploadRequest]
     ) -> _Answer:
-        return method(messages, metadata=self._token.metadata())
+        return method(messages, metadata=self._metadata())
 
     def _stream(self, method: Callable[..., Iterable[_Answer]], message: Any) -> Iterable[_Answer]:
-        return method(message, metadata=self._token.metadata())
+        return method(message, metadata=self._metadata())
 
     def _has_restarted(self, error: Any) -> bool:
         """Whether a call that began with one server met another that started meanwhile."""

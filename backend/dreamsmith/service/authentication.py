@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import grpc
 
+from dreamsmith import __version__
 from dreamsmith.errors import (
     DreamsmithError,
     MalformedRequest,
@@ -22,13 +23,12 @@ from dreamsmith.errors import (
     TooManyStreams,
 )
 from dreamsmith.service.caller import Caller, Scope, enter
+from dreamsmith.service.limits import MAXIMUM_STREAMS_PER_CALLER
 from dreamsmith.service.logs import log
 from dreamsmith.service.tokens import TokenBook
 from dreamsmith.wire.loopback import AUTHORIZATION
 from dreamsmith.wire.status import error_to_status
-
-MAXIMUM_STREAMS_PER_CALLER: Final = 64
-"""Open at a time, of a caller with a name; who is alone on the machine harms only himself."""
+from dreamsmith.wire.versions import VERSION, check_versions
 
 HEALTH: Final = "/grpc.health.v1.Health/"
 _READING: Final = ("Get", "List", "Watch", "Read", "ServerReflection")
@@ -124,8 +124,11 @@ class Authentication(grpc.aio.ServerInterceptor):
         Raises:
             NotAuthenticated: nobody who is known.
             NotPermitted: somebody who may not do this.
+            IncompatibleVersions: a client that does not fit this server.
         """
-        caller = self._caller(_bearer(metadata), certificate)
+        found = {key: value for key, value in metadata or () if isinstance(value, str)}
+        check_versions(found.get(VERSION, ""), __version__)
+        caller = self._caller(_bearer(found), certificate)
         wanted = Scope.READ if method.startswith(_READING) else Scope.SUBMIT
         if not caller.scope.allows(wanted):
             raise NotPermitted(
@@ -186,8 +189,6 @@ async def _abort(context: _Context, error: DreamsmithError) -> None:
     await context.abort_with_status(error_to_status(error))
 
 
-def _bearer(metadata: Any) -> str | None:
-    for key, value in metadata or ():
-        if key == AUTHORIZATION and isinstance(value, str) and value.startswith("Bearer "):
-            return value.removeprefix("Bearer ").strip()
-    return None
+def _bearer(metadata: dict[str, str]) -> str | None:
+    kind, _, token = metadata.get(AUTHORIZATION, "").partition(" ")
+    return token.strip() if kind == "Bearer" else None

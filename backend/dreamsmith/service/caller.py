@@ -33,11 +33,16 @@ class Caller:
 OWNER: Final[ContextVar[str]] = ContextVar("owner", default="")
 """Whose jobs and uploads this call is about; empty where the server knows no users."""
 
-IS_ADMIN: Final[ContextVar[bool]] = ContextVar("is_admin", default=True)
-"""Whether this call may be about everyone's."""
+SCOPE: Final[ContextVar[Scope]] = ContextVar("scope", default=Scope.ADMIN)
+"""What this call may do."""
 
 
 def enter(caller: Caller) -> None:
     """From here on this call is the caller's."""
     OWNER.set(caller.name)
-    IS_ADMIN.set(caller.scope is Scope.ADMIN)
+    SCOPE.set(caller.scope)
+
+
+def is_admin() -> bool:
+    """Whether this call may be about everyone's jobs."""
+    return SCOPE.get() is Scope.ADMIN

@@ -24,6 +24,13 @@ from dreamsmith.service.devices import Devices
 from dreamsmith.service.folders import DataFolder, FolderLock, default_data_dir
 from dreamsmith.service.health import Health
 from dreamsmith.service.housekeeping import Housekeeping
+from dreamsmith.service.limits import (
+    MAXIMUM_ANSWER_BYTES,
+    MAXIMUM_CALLS,
+    MAXIMUM_METADATA_BYTES,
+    MAXIMUM_REQUEST_BYTES,
+    MAXIMUM_STREAMS_PER_CONNECTION,
+)
 from dreamsmith.service.listening import (
     DEFAULT_HOST,
     DEFAULT_PORT,
@@ -53,10 +60,12 @@ _SERVICES = tuple(
 )
 _STREAM_END_SECONDS = 2.0
 _OPTIONS = (
-    ("grpc.max_receive_message_length", 2**20),
-    ("grpc.max_send_message_length", 20 * 2**20),
-    ("grpc.max_metadata_size", 16 * 2**10),
-    ("grpc.max_concurrent_streams", 256),
+    ("grpc.max_receive_message_length", MAXIMUM_REQUEST_BYTES),
+    ("grpc.max_send_message_length", MAXIMUM_ANSWER_BYTES),
+    ("grpc.max_metadata_size", MAXIMUM_METADATA_BYTES),
+    # Beyond the soft limit above gRPC refuses calls by chance; here is the hard one.
+    ("grpc.absolute_max_metadata_size", MAXIMUM_METADATA_BYTES),
+    ("grpc.max_concurrent_streams", MAXIMUM_STREAMS_PER_CONNECTION),
     # Two servers must not share a port unknowingly.
     ("grpc.so_reuseport", 0),
     ("grpc.keepalive_time_ms", 20_000),
@@ -143,7 +152,11 @@ async def _serve(
     await housekeeping.sweep()
     generation = GenerationServicer(board, scheduler, folder)
     authentication = Authentication(tokens)
-    server = grpc.aio.server(options=_OPTIONS, interceptors=(CallObserver(metrics), authentication))
+    server = grpc.aio.server(
+        options=_OPTIONS,
+        interceptors=(CallObserver(metrics), authentication),
+        maximum_concurrent_rpcs=MAXIMUM_CALLS,
+    )
     api_grpc.add_GenerationServiceServicer_to_server(generation, server)
     api_grpc.add_UploadServiceServicer_to_server(UploadServicer(uploads), server)
     api_grpc.add_CapabilityServiceServicer_to_server(CapabilityServicer(Devices()), server)

@@ -21,7 +21,7 @@ from dreamsmith.errors import (
 from dreamsmith.request import GenerationRequest
 from dreamsmith.service.answering import answers, streams
 from dreamsmith.service.board import Board
-from dreamsmith.service.caller import IS_ADMIN, OWNER
+from dreamsmith.service.caller import OWNER, is_admin
 from dreamsmith.service.folders import DataFolder
 from dreamsmith.service.order import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from dreamsmith.service.previews import PreviewPace
@@ -103,7 +103,7 @@ class GenerationServicer:
         before = int(message.page_token) if message.page_token else None
         states = [convert.message_to_state(state) for state in message.states]
         jobs, mark = await self._board.page(
-            size, before, states, None if IS_ADMIN.get() else OWNER.get()
+            size, before, states, None if is_admin() else OWNER.get()
         )
         return api.ListJobsResponse(
             jobs=[convert.job_to_message(job) for job in jobs],
@@ -231,10 +231,10 @@ class GenerationServicer:
         try:
             job = await self._board.get(name)
         except JobNotFound:
-            if IS_ADMIN.get():
+            if is_admin():
                 raise
         else:
-            if IS_ADMIN.get() or job.owner == OWNER.get():
+            if is_admin() or job.owner == OWNER.get():
                 return job
         raise NotPermitted(f"{name!r} is no job of yours: `dreamsmith jobs` lists those that are")
 

@@ -14,10 +14,12 @@ from dreamsmith.request import (
     PRESETS,
     GenerationRequest,
 )
+from dreamsmith.service import limits
 from dreamsmith.service.answering import answers
 from dreamsmith.service.board import MAXIMUM_ACTIVE_JOBS
-from dreamsmith.service.caller import OWNER
+from dreamsmith.service.caller import OWNER, SCOPE
 from dreamsmith.service.devices import Devices
+from dreamsmith.service.servicers import MAXIMUM_PAGE_SIZE, MAXIMUM_REQUEST_ID_LENGTH
 from dreamsmith.service.uploads import MAXIMUM_TOTAL_BYTES, MAXIMUM_UPLOAD_BYTES, Uploads
 from dreamsmith.v1 import generation_pb2 as api
 from dreamsmith.wire import convert
@@ -53,7 +55,7 @@ class CapabilityServicer:
         self, message: api.GetCapabilitiesRequest
     ) -> api.GetCapabilitiesResponse:
         """Say what this server can do."""
-        return api.GetCapabilitiesResponse(
+        answer = api.GetCapabilitiesResponse(
             server_version=__version__,
             methods=METHODS,
             presets=PRESETS,
@@ -65,9 +67,19 @@ class CapabilityServicer:
                 max_active_jobs=MAXIMUM_ACTIVE_JOBS,
                 max_upload_bytes=MAXIMUM_UPLOAD_BYTES,
                 max_total_upload_bytes=MAXIMUM_TOTAL_BYTES,
+                max_request_bytes=limits.MAXIMUM_REQUEST_BYTES,
+                max_metadata_bytes=limits.MAXIMUM_METADATA_BYTES,
+                max_page_size=MAXIMUM_PAGE_SIZE,
+                max_request_id_length=MAXIMUM_REQUEST_ID_LENGTH,
+                max_streams_per_caller=limits.MAXIMUM_STREAMS_PER_CALLER,
+                max_streams_per_connection=limits.MAXIMUM_STREAMS_PER_CONNECTION,
+                max_calls=limits.MAXIMUM_CALLS,
             ),
             defaults=convert.request_to_spec(GenerationRequest(prompt="")),
+            caller=api.Caller(name=OWNER.get(), scope=SCOPE.get()),
         )
+        answer.server_time.GetCurrentTime()
+        return answer
 
 
 def _priors() -> list[api.Prior]:

@@ -23,6 +23,7 @@ _CODES: Final[dict[type[DreamsmithError], grpc.StatusCode]] = {
     errors.ArtifactNotFound: grpc.StatusCode.NOT_FOUND,
     errors.NotAuthenticated: grpc.StatusCode.UNAUTHENTICATED,
     errors.TokenRefused: grpc.StatusCode.UNAUTHENTICATED,
+    errors.IncompatibleVersions: grpc.StatusCode.FAILED_PRECONDITION,
     errors.NotPermitted: grpc.StatusCode.PERMISSION_DENIED,
     errors.MalformedRequest: grpc.StatusCode.INVALID_ARGUMENT,
     errors.TooManyStreams: grpc.StatusCode.RESOURCE_EXHAUSTED,
