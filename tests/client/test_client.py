@@ -27,7 +27,7 @@ from dreamsmith.errors import (
 )
 from dreamsmith.events import PreviewImage, PreviewMesh, Progress
 from dreamsmith.priors.locate import BUNDLED_FOLDER
-from dreamsmith.request import METHODS
+from dreamsmith.request import METHODS, RECIPES
 from dreamsmith.wire.arrays import unpack_mesh
 from dreamsmith.wire.job import Artifact, Job, State
 
@@ -185,6 +185,7 @@ def test_a_server_opens_no_path_that_a_client_gives(finished: Finished, tmp_path
 def test_capabilities_name_what_there_is(finished: Finished) -> None:
     found = finished.client.capabilities()
     assert found.methods == METHODS
+    assert found.recipes == RECIPES
     assert "mug" in found.priors[0].words
     assert found.devices
     assert found.defaults.preset == "standard"

@@ -36,6 +36,7 @@ class Capabilities:
         server_version: of the server program.
         methods: estimators, the default first.
         presets: from quick to good.
+        recipes: of papers, besides our own settings.
         priors: diffusion models that are there.
         devices: where jobs run.
         maximum_prompt_length: in characters.
@@ -51,6 +52,7 @@ class Capabilities:
     server_version: str
     methods: tuple[str, ...]
     presets: tuple[str, ...]
+    recipes: tuple[str, ...]
     priors: tuple[Prior, ...]
     devices: tuple[Device, ...]
     maximum_prompt_length: int
@@ -69,6 +71,7 @@ class Capabilities:
             server_version=message.server_version,
             methods=tuple(message.methods),
             presets=tuple(message.presets),
+            recipes=tuple(message.recipes),
             priors=tuple(Prior(prior.name, tuple(prior.words)) for prior in message.priors),
             devices=tuple(
                 Device(device.kind, device.display_name, device.memory_bytes)

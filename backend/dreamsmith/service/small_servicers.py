@@ -12,6 +12,7 @@ from dreamsmith.request import (
     MAXIMUM_STEPS,
     METHODS,
     PRESETS,
+    RECIPES,
     GenerationRequest,
 )
 from dreamsmith.service import limits
@@ -59,6 +60,7 @@ class CapabilityServicer:
             server_version=__version__,
             methods=METHODS,
             presets=PRESETS,
+            recipes=RECIPES,
             priors=await asyncio.to_thread(_priors),
             devices=await self._devices.get(),
             limits=api.Limits(
