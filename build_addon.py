@@ -50,20 +50,32 @@ def main() -> int:
         help="a Python that has the bpy wheel: its validator checks the zips",
     )
     parser.add_argument(
+        "--repository",
+        type=Path,
+        help="folder that becomes a static extension repository: the zips and their listing; wants "
+        "--blender-python, and takes the place of --output",
+    )
+    parser.add_argument(
         "--cache", type=Path, default=ROOT / ".build" / "wheels", help="folder that keeps wheels"
     )
     arguments = parser.parse_args()
+    if arguments.repository and not arguments.blender_python:
+        parser.error("--repository wants --blender-python: Blender's own tool writes the listing")
+    output = arguments.repository or arguments.output
     try:
         chosen = [
             current_platform() if name == "current" else name
             for name in arguments.platform or PLATFORMS
         ]
         for name in dict.fromkeys(chosen):
-            path = build(name, arguments.output, arguments.cache)
+            path = build(name, output, arguments.cache)
             if arguments.blender_python:
                 validate(path, arguments.blender_python)
             checked = "validated" if arguments.blender_python else "not validated"
             print(f"{path} ({path.stat().st_size / 1e6:.1f} MB, {checked})")
+        if arguments.repository:
+            list_repository(output, arguments.blender_python)
+            print(f"{output / 'index.json'}: serve this folder, and add its address in Blender")
     except BuildFailed as error:
         print(f"build_addon: {error}", file=sys.stderr)
         return 1
@@ -202,6 +214,24 @@ def validate(path: Path, blender_python: Path) -> None:
     Raises:
         BuildFailed: it finds a fault, or that Python has no bpy.
     """
+    extension_tool(blender_python, "validate", str(path))
+
+
+def list_repository(folder: Path, blender_python: Path) -> None:
+    """Write the listing of a folder of zips, with which Blender installs and updates from it.
+
+    Raises:
+        BuildFailed: Blender's tool cannot, or that Python has no bpy.
+    """
+    extension_tool(blender_python, "server-generate", "--repo-dir", str(folder))
+
+
+def extension_tool(blender_python: Path, *arguments: str) -> None:
+    """Run Blender's own tool for extensions, which needs no Blender but the wheel's files.
+
+    Raises:
+        BuildFailed: it fails, or that Python has no bpy.
+    """
     find = (
         "import importlib.util, pathlib\n"
         "folder = pathlib.Path(importlib.util.find_spec('bpy').origin).parent\n"
@@ -213,13 +243,13 @@ def validate(path: Path, blender_python: Path) -> None:
     if found.returncode:
         raise BuildFailed(f"{blender_python} has no bpy wheel: pip install bpy into it")
     answer = subprocess.run(
-        [blender_python, found.stdout.strip(), "validate", path],
+        [blender_python, found.stdout.strip(), *arguments],
         capture_output=True,
         text=True,
         check=False,
     )
     if answer.returncode:
-        raise BuildFailed(f"Blender's validator: {(answer.stdout + answer.stderr).strip()}")
+        raise BuildFailed(f"Blender's {arguments[0]}: {(answer.stdout + answer.stderr).strip()}")
 
 
 if __name__ == "__main__":
