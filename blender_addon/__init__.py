@@ -5,17 +5,38 @@ from __future__ import annotations
 
 import bpy
 
-from . import operators, panels, picture, preferences, properties, pump
+from . import (
+    batch,
+    joblist,
+    operators,
+    operators_assets,
+    operators_cameras,
+    operators_jobs,
+    operators_server,
+    overlay,
+    panels,
+    picture,
+    preferences,
+    properties,
+    pump,
+)
 
 CLASSES = (
+    preferences.DreamsmithServer,
     preferences.DreamsmithPreferences,
     properties.DreamsmithSettings,
-    operators.DREAMSMITH_OT_generate,
-    operators.DREAMSMITH_OT_cancel,
-    operators.DREAMSMITH_OT_add_result,
+    joblist.DreamsmithJob,
+    joblist.DREAMSMITH_UL_jobs,
+    *operators.CLASSES,
+    *operators_assets.CLASSES,
+    *operators_cameras.CLASSES,
+    *operators_jobs.CLASSES,
+    *operators_server.CLASSES,
     panels.DREAMSMITH_PT_main,
+    panels.DREAMSMITH_PT_jobs,
     panels.DREAMSMITH_PT_cameras,
     panels.DREAMSMITH_PT_advanced,
+    panels.DREAMSMITH_PT_server,
 )
 
 
@@ -24,13 +45,22 @@ def register() -> None:
     for cls in CLASSES:
         bpy.utils.register_class(cls)
     bpy.types.Scene.dreamsmith = bpy.props.PointerProperty(type=properties.DreamsmithSettings)
+    preferences.seed(bpy.context)
     picture.register()
+    overlay.register()
+    operators_assets.register()
+    joblist.register()
     pump.register()
+    batch.register()
 
 
 def unregister() -> None:
     """Called by Blender when the extension is disabled, updated, and when Blender quits."""
+    batch.unregister()
     pump.unregister()
+    joblist.unregister()
+    operators_assets.unregister()
+    overlay.unregister()
     picture.unregister()
     del bpy.types.Scene.dreamsmith
     for cls in reversed(CLASSES):

@@ -101,6 +101,41 @@ class Sidecar:
         return f"the helper process stopped ({why}): try again, or reinstall the extension"
 
 
+class Helper:
+    """The sidecar of this Blender: started when it is needed, and again after its end."""
+
+    def __init__(self) -> None:
+        self._sidecar: Sidecar | None = None
+
+    @property
+    def process_id(self) -> int:
+        """Of the sidecar; 0 where none runs."""
+        return self._sidecar.process_id if self._sidecar is not None else 0
+
+    @property
+    def has_died(self) -> bool:
+        """Whether there was one, and it has ended by itself."""
+        return self._sidecar is not None and not self._sidecar.is_alive()
+
+    def send(self, header: Mapping[str, Any]) -> None:
+        """Send one message; raises `SidecarStopped`."""
+        if self.has_died:
+            self.stop()
+        if self._sidecar is None:
+            self._sidecar = Sidecar()
+        self._sidecar.send(header)
+
+    def receive(self) -> list[tuple[dict[str, Any], dict[str, memoryview]]]:
+        """All messages that wait; raises `SidecarStopped`."""
+        return [] if self._sidecar is None else self._sidecar.receive()
+
+    def stop(self) -> None:
+        """End the process, if there is one."""
+        if self._sidecar is not None:
+            self._sidecar.stop()
+            self._sidecar = None
+
+
 def _start(theirs: Any, errors: Any) -> subprocess.Popen[bytes]:
     handle = theirs.fileno()
     program = Path(__file__).parent / "sidecar"

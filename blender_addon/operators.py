@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The operators: they read what was asked for, call a plain function, and report."""
+"""The operators that begin jobs: they read what was asked for, call a function, and report."""
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 import bpy
 
 from . import preferences, properties, pump, request
 from .session import Status
+
+_SEEDS = 1_000_000
 
 
 def asked(context: bpy.types.Context, given: bpy.types.OperatorProperties) -> dict[str, Any]:
@@ -20,13 +23,9 @@ def asked(context: bpy.types.Context, given: bpy.types.OperatorProperties) -> di
     }
 
 
-def check_online(server: str) -> None:
-    """Raise `BadRequest` where Blender's preferences forbid to reach ``server``."""
-    if not bpy.app.online_access and not request.is_loopback(server):
-        raise request.BadRequest(
-            f"{server} is not on this machine and Blender's online access is off: "
-            "allow it in Preferences > System > Network"
-        )
+def new_seed() -> int:
+    """A seed that was hardly used before, short enough to be told to somebody."""
+    return secrets.randbelow(_SEEDS)
 
 
 class DREAMSMITH_OT_generate(bpy.types.Operator):
@@ -41,72 +40,51 @@ class DREAMSMITH_OT_generate(bpy.types.Operator):
         **properties.fields(options={"SKIP_SAVE"}),
         "server": bpy.props.StringProperty(
             name="Server",
-            description="Address of the generation server; empty: of the preferences",
+            description="Name or address of the generation server; empty: the one that is chosen "
+            "in the panel",
             options={"SKIP_SAVE"},
         ),
     }
 
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        """One generation at a time."""
-        if pump.current.is_active:
-            cls.poll_message_set("A generation is running: wait for it or cancel it")
-            return False
-        return True
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        """A click: with a new seed, unless that is locked."""
+        settings = context.scene.dreamsmith
+        if not settings.lock_seed and not self.properties.is_property_set("seed"):
+            settings.seed = new_seed()
+        return self.execute(context)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Begin; without a window also wait for the end."""
-        server = self.server.strip() or preferences.get(context).server.strip()
         try:
             wanted = request.build(asked(context, self.properties))
-            check_online(server)
+            connection = preferences.connection(preferences.named(context, self.server))
         except request.BadRequest as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        pump.start(wanted, server, context.scene.name)
+        job = pump.start(wanted, connection, context.scene.name)
         if bpy.app.background:
-            pump.wait()
-        current = pump.current
-        if current.status is Status.FAILED:
-            self.report({"ERROR"}, current.error)
+            pump.wait(job)
+        if job.status in {Status.FAILED, Status.AWAY}:
+            self.report({"ERROR"}, job.error)
             return {"CANCELLED"}
-        if current.status is Status.CANCELLED:
+        if job.status is Status.CANCELLED:
             self.report({"WARNING"}, "The generation was cancelled")
             return {"CANCELLED"}
         return {"FINISHED"}
 
 
-class DREAMSMITH_OT_cancel(bpy.types.Operator):
-    """Stop a generation."""
+class DREAMSMITH_OT_roll_seed(bpy.types.Operator):
+    """Draw a seed."""
 
-    bl_idname = "dreamsmith.cancel"
-    bl_label = "Cancel"
-    bl_description = "Stop the generation that is running"
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        """Only while something runs."""
-        return pump.current.is_active and pump.current.status is not Status.CANCELLING
+    bl_idname = "dreamsmith.roll_seed"
+    bl_label = "Roll the Dice"
+    bl_description = "Draw a new seed, for another object of the same words"
+    bl_options = {"UNDO", "INTERNAL"}
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        """Ask the server to stop; the panel says when it has."""
-        pump.cancel()
+        """Draw it."""
+        context.scene.dreamsmith.seed = new_seed()
         return {"FINISHED"}
 
 
-class DREAMSMITH_OT_add_result(bpy.types.Operator):
-    """Add a result that waits."""
-
-    bl_idname = "dreamsmith.add_result"
-    bl_label = "Add to Scene"
-    bl_description = "Put the finished mesh into this file. It was begun in another one"
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        """Only while a result waits."""
-        return pump.current.status is Status.READY
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        """Add it, as one undo step of its own."""
-        pump.add_result()
-        return {"FINISHED"}
+CLASSES = (DREAMSMITH_OT_generate, DREAMSMITH_OT_roll_seed)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The sidebar: what to make, how far it is, what went wrong."""
+"""The sidebar: what to make, where it is made, how the jobs are."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import textwrap
 
 import bpy
 
-from . import picture, preferences, pump, request
-from .session import Status, describe
+from . import cameras, history, joblist, picture, preferences, pump, request, servers
+from .operators_jobs import RUNNING
+from .session import ACTIVE, Session, Status, describe, duration
 
 _PIXELS_PER_CHARACTER = 7.0
-_PICTURE_SCALE = 9.0
+_PICTURE_SCALE = 8.0
+_ROWS = 4
 _UNITS = {"azimuth": "°", "elevation": "°", "distance": "radii", "fov": "°"}
 
 
@@ -22,7 +24,7 @@ class _Sidebar:
 
 
 class DREAMSMITH_PT_main(_Sidebar, bpy.types.Panel):
-    """Prompt, Generate, progress."""
+    """Prompt and Generate."""
 
     bl_idname = "DREAMSMITH_PT_main"
     bl_label = "Dreamsmith"
@@ -31,20 +33,73 @@ class DREAMSMITH_PT_main(_Sidebar, bpy.types.Panel):
         """Draw the panel."""
         layout = self.layout
         settings = context.scene.dreamsmith
+        server = look(context)
         column = layout.column()
-        column.enabled = not pump.current.is_active
         column.prop(settings, "prompt", text="", icon="OUTLINER_OB_FONT", placeholder="a red mug")
         column.prop(settings, "negative_prompt", text="", icon="X", placeholder="Avoid ...")
         column = layout.column()
-        column.enabled = not pump.current.is_active
         column.use_property_split = True
         column.use_property_decorate = False
-        column.prop(settings, "method")
         column.prop(settings, "preset")
-        column.prop(settings, "seed")
-        column.prop(settings, "variations")
+        column.prop(settings, "method")
+        column.prop(settings, "recipe")
+        column.prop(settings, "prior")
         column.prop(settings, "height")
-        draw_status(layout, context)
+        column.prop(settings, "variations")
+        row = column.row(align=True)
+        row.prop(settings, "seed")
+        row.operator("dreamsmith.roll_seed", text="", icon="FILE_REFRESH")
+        lock = "LOCKED" if settings.lock_seed else "UNLOCKED"
+        row.prop(settings, "lock_seed", text="", icon=lock)
+        self._draw_generate(context, server)
+
+    def _draw_generate(self, context: bpy.types.Context, server: servers.Server) -> None:
+        wanted = {name: getattr(context.scene.dreamsmith, name) for name in _WANTED}
+        obstacle = servers.obstacle(server, wanted)
+        row = self.layout.row()
+        row.scale_y = 1.6
+        row.enabled = not obstacle
+        row.operator("dreamsmith.generate", icon="OUTLINER_OB_LIGHT")
+        if obstacle:
+            draw_lines(self.layout, context, obstacle, "ERROR")
+            if not server.facts:
+                preferences.draw_backend(self.layout, context)
+            return
+        unknown = servers.unknown_words(server, wanted["prior"], wanted["prompt"])
+        if unknown:
+            words = ", ".join(unknown)
+            text = f"the prior {wanted['prior']} does not know: {words}"
+            draw_lines(self.layout, context, text[:1].upper() + text[1:], "INFO")
+        elif server.facts:
+            self.layout.label(text=expected(server, wanted), icon="TIME")
+
+
+class DREAMSMITH_PT_jobs(_Sidebar, bpy.types.Panel):
+    """The jobs of this and earlier sessions."""
+
+    bl_idname = "DREAMSMITH_PT_jobs"
+    bl_parent_id = "DREAMSMITH_PT_main"
+    bl_label = "Jobs"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        """Draw the panel."""
+        layout = self.layout
+        manager = context.window_manager
+        if not pump.jobs:
+            layout.label(text="What you generate is listed here", icon="INFO")
+            return
+        layout.template_list(
+            joblist.DREAMSMITH_UL_jobs.bl_idname,
+            "",
+            manager,
+            "dreamsmith_jobs",
+            manager,
+            "dreamsmith_job_index",
+            rows=_ROWS,
+        )
+        job = joblist.selected()
+        if job is not None:
+            draw_job(layout, context, job)
 
 
 class DREAMSMITH_PT_cameras(_Sidebar, bpy.types.Panel):
@@ -58,8 +113,12 @@ class DREAMSMITH_PT_cameras(_Sidebar, bpy.types.Panel):
     def draw(self, context: bpy.types.Context) -> None:
         """Draw the panel."""
         column = self.layout.column(align=False)
-        column.enabled = not pump.current.is_active
         settings = context.scene.dreamsmith
+        row = column.row(align=True)
+        for name, label, _ in cameras.PRESETS:
+            row.operator("dreamsmith.camera_preset", text=label).preset = name
+        column.operator("dreamsmith.from_scene_cameras", icon="CAMERA_DATA")
+        column.prop(settings, "show_cameras", icon="HIDE_OFF", toggle=True)
         for name in request.RANGES:
             label = settings.bl_rna.properties[name].name
             column.label(text=f"{label} ({_UNITS[name]})")
@@ -69,46 +128,120 @@ class DREAMSMITH_PT_cameras(_Sidebar, bpy.types.Panel):
 
 
 class DREAMSMITH_PT_advanced(_Sidebar, bpy.types.Panel):
-    """Server, its model, and steps."""
+    """Sizes and steps."""
 
     bl_idname = "DREAMSMITH_PT_advanced"
     bl_parent_id = "DREAMSMITH_PT_main"
-    bl_label = "Server"
+    bl_label = "Mesh and Texture"
+    bl_options = {"DEFAULT_CLOSED"}
 
     def draw(self, context: bpy.types.Context) -> None:
         """Draw the panel."""
         column = self.layout.column()
-        column.enabled = not pump.current.is_active
         column.use_property_split = True
         column.use_property_decorate = False
-        column.prop(preferences.get(context), "server", text="Address")
-        column.prop(context.scene.dreamsmith, "prior")
-        column.prop(context.scene.dreamsmith, "steps")
+        for name in ("texture_size", "face_budget", "steps"):
+            column.prop(context.scene.dreamsmith, name)
 
 
-def draw_status(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
-    """Draw the button, or the progress while something runs, and how the last one ended."""
-    current = pump.current
-    if current.is_active:
-        column = layout.column(align=True)
-        column.progress(factor=current.fraction, text=describe(current))
-        column.operator("dreamsmith.cancel", icon="CANCEL")
+class DREAMSMITH_PT_server(_Sidebar, bpy.types.Panel):
+    """Where the objects are made."""
+
+    bl_idname = "DREAMSMITH_PT_server"
+    bl_parent_id = "DREAMSMITH_PT_main"
+    bl_label = "Server"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context: bpy.types.Context) -> None:
+        """Draw the panel."""
+        layout = self.layout
+        found = preferences.get(context)
+        row = layout.row(align=True)
+        row.prop(found, "server", text="")
+        row.operator("dreamsmith.test_connection", text="", icon="FILE_REFRESH")
+        settings = row.operator("preferences.addon_show", text="", icon="PREFERENCES")
+        settings.module = __package__
+        server = servers.of(preferences.chosen(context).address.strip())
+        if server.is_asking:
+            layout.label(text="Asking ...", icon="SORTTIME")
+        for number, line in enumerate(servers.summary(server)):
+            icon = ("ERROR" if server.error else "CHECKMARK") if number == 0 else "NONE"
+            draw_lines(layout, context, line, icon)
+        preferences.draw_backend(layout, context)
+
+
+_WANTED = ("prompt", "method", "preset", "recipe", "prior", "steps", "variations")
+
+
+def look(context: bpy.types.Context) -> servers.Server:
+    """What is known of the chosen server; one that was not asked yet is asked, from a timer."""
+    chosen = preferences.chosen(context)
+    server = servers.of(chosen.address.strip())
+    if server.is_due and not bpy.app.background:
+        # Not from here: what draws may not begin anything.
+        server.is_asking = True
+        bpy.app.timers.register(lambda: preferences.ask(bpy.context, chosen_now()))
+    return server
+
+
+def chosen_now() -> preferences.DreamsmithServer | preferences.Address:
+    """The server that is chosen when it is asked, not when that was asked for."""
+    return preferences.chosen(bpy.context)
+
+
+def expected(server: servers.Server, wanted: dict[str, object]) -> str:
+    """How long the job will take, as far as that is known."""
+    recipe = wanted["recipe"]
+    wanted = {**wanted, "recipe": "" if recipe == request.OWN_RECIPE else recipe}
+    seconds, count = history.estimate(server.facts["finished"], wanted)
+    if not count:
+        here = history.finished(reversed(pump.jobs.values()))
+        seconds, count = history.estimate(here, wanted)
+    if not count:
+        return "Time unknown: none like it was made yet"
+    return f"About {duration(seconds)}, by {count} like it"
+
+
+def draw_job(layout: bpy.types.UILayout, context: bpy.types.Context, job: Session) -> None:
+    """Draw the details of one job and what can be done with it."""
+    column = layout.column(align=True)
+    if job.status in ACTIVE:
+        column.progress(factor=job.fraction, text=describe(job))
     else:
-        row = layout.row()
-        row.scale_y = 1.6
-        row.operator("dreamsmith.generate", icon="OUTLINER_OB_LIGHT")
-    if picture.icon():
-        layout.template_icon(picture.icon(), scale=_PICTURE_SCALE)
-    if current.status is Status.READY:
-        _lines(layout, context, f'"{current.request["prompt"]}" is ready', "CHECKMARK")
-        layout.operator("dreamsmith.add_result", icon="IMPORT")
-    elif current.status is Status.FAILED:
-        _lines(layout, context, current.error, "ERROR")
-    elif current.status is Status.CANCELLED:
-        _lines(layout, context, "Cancelled", "INFO")
+        text = describe(job)
+        if job.seconds and job.status in {Status.READY, Status.SUCCEEDED}:
+            text += f", took {duration(job.seconds)}"
+        column.label(text=text, icon=joblist.ICONS.get(job.status, "NONE"))
+    row = layout.row(align=True)
+    for name, statuses, icon in _ACTIONS:
+        if job.status in statuses:
+            row.operator(f"dreamsmith.{name}", icon=icon).job = job.request_id
+    shown = picture.icon(job.request_id, pump.history().picture(job.request_id))
+    if shown:
+        layout.template_icon(shown, scale=_PICTURE_SCALE)
+    if job.error:
+        draw_lines(layout, context, job.error, "ERROR")
+    column = layout.column(align=True)
+    column.operator("dreamsmith.duplicate", icon="DUPLICATE").job = job.request_id
+    row = column.row(align=True)
+    row.operator("dreamsmith.vary", icon="FILE_REFRESH").job = job.request_id
+    if job.status not in RUNNING and job.status not in {Status.CANCELLING, Status.PAUSING}:
+        row.operator("dreamsmith.delete", text="", icon="TRASH").job = job.request_id
 
 
-def _lines(layout: bpy.types.UILayout, context: bpy.types.Context, text: str, icon: str) -> None:
+_ACTIONS = (
+    ("import_result", {Status.READY, Status.SUCCEEDED}, "IMPORT"),
+    ("pause", {Status.QUEUED, Status.RUNNING}, "PAUSE"),
+    ("resume", {Status.PAUSED}, "PLAY"),
+    ("cancel", RUNNING | {Status.PAUSED}, "CANCEL"),
+    ("retry", {Status.FAILED, Status.CANCELLED}, "FILE_REFRESH"),
+    ("reconnect", {Status.AWAY}, "LINKED"),
+)
+
+
+def draw_lines(
+    layout: bpy.types.UILayout, context: bpy.types.Context, text: str, icon: str
+) -> None:
     """Draw a sentence over as many lines as the sidebar's width asks for: labels do not wrap."""
     width = context.region.width / context.preferences.system.ui_scale
     characters = max(16, int(width / _PIXELS_PER_CHARACTER) - 6)

@@ -1,62 +1,80 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The preview picture in the panel."""
+"""The preview pictures of jobs in the panel."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import bpy
 import bpy.utils.previews
 import numpy as np
 
-_NAME = "preview"
-
 # Live state of the window, which no file may hold.
 _pictures: bpy.utils.previews.ImagePreviewCollection | None = None
+_revision = 0
 
 
 def register() -> None:
-    """Make room for the picture."""
+    """Make room for the pictures."""
     global _pictures  # noqa: PLW0603
     _pictures = bpy.utils.previews.new()
 
 
 def unregister() -> None:
-    """Free the picture."""
+    """Free the pictures."""
     global _pictures  # noqa: PLW0603
     if _pictures is not None:
         bpy.utils.previews.remove(_pictures)
         _pictures = None
 
 
-def clear() -> None:
-    """Show no picture."""
-    if _pictures is not None:
-        _pictures.clear()
+def revision() -> int:
+    """A number that changes with every new picture."""
+    return _revision
 
 
-def show(png: bytes) -> None:
-    """Show a PNG picture."""
+def forget(name: str) -> None:
+    """Free one picture."""
+    if _pictures is not None and name in _pictures:
+        del _pictures[name]
+
+
+def show(name: str, png: bytes) -> None:
+    """Take a PNG picture as the newest of a job."""
+    global _revision  # noqa: PLW0603
     if _pictures is None:
         return
-    width, height, pixels = _decode(png)
+    width, height, pixels = decode(png)
     if not width or not height:
         return
     # A new entry: Blender keeps drawing the old pixels of one that is written again.
-    _pictures.clear()
-    entry = _pictures.new(_NAME)
+    forget(name)
+    entry = _pictures.new(name)
     entry.image_size = (width, height)
     entry.image_pixels_float.foreach_set(pixels)
+    _revision += 1
 
 
-def icon() -> int:
-    """Number of the picture for `UILayout.template_icon`; 0 when there is none."""
-    if _pictures is None or _NAME not in _pictures:
+def icon(name: str, file: Path | None = None) -> int:
+    """Number of a job's picture for `UILayout`, 0 where there is none.
+
+    Args:
+        name: of the job.
+        file: where its picture is from an earlier session; read when it is drawn.
+    """
+    if _pictures is None:
         return 0
-    return int(_pictures[_NAME].icon_id)
+    if name not in _pictures:
+        if file is None or not file.is_file():
+            return 0
+        _pictures.load(name, str(file), "IMAGE")
+    return int(_pictures[name].icon_id)
 
 
-def _decode(png: bytes) -> tuple[int, int, np.ndarray]:
+def decode(png: bytes) -> tuple[int, int, np.ndarray]:
+    """Width, height and RGBA pixels, from the bottom left, of a PNG picture."""
     # Blender's own decoder, by an image that does not stay in the file.
-    image = bpy.data.images.new(_NAME, 1, 1)
+    image = bpy.data.images.new("preview", 1, 1)
     try:
         image.pack(data=png, data_len=len(png))
         image.source = "FILE"

@@ -7,13 +7,16 @@ from typing import Any
 
 import bpy
 
-from . import request
+from . import request, servers
 
 FIELDS = (
     "prompt",
     "negative_prompt",
+    "recipe",
     "method",
     "preset",
+    "texture_size",
+    "face_budget",
     "seed",
     "variations",
     "height",
@@ -38,9 +41,16 @@ def fields(**common: Any) -> dict[str, Any]:
             description="What the object should not be (the negative prompt); may stay empty",
             **common,
         ),
+        "recipe": p.EnumProperty(
+            name="Recipe",
+            description="Whose weights and schedules are used while the shape is found",
+            items=request.RECIPES,
+            default=request.OWN_RECIPE,
+            **common,
+        ),
         "method": p.EnumProperty(
             name="Method",
-            description="How the diffusion model's opinion becomes a gradient",
+            description="How the diffusion model's opinion of a picture moves the shape",
             items=request.METHODS,
             default="ssd",
             **common,
@@ -50,6 +60,22 @@ def fields(**common: Any) -> dict[str, Any]:
             description="How much time goes into steps, faces and texture",
             items=request.PRESETS,
             default="draft",
+            **common,
+        ),
+        "texture_size": p.EnumProperty(
+            name="Texture",
+            description="Size of the colour texture",
+            items=request.TEXTURE_SIZES,
+            default=request.FROM_PRESET,
+            **common,
+        ),
+        "face_budget": p.IntProperty(
+            name="Faces",
+            description="Most triangles of the finished mesh; 0 takes the preset's, which are 8000 "
+            "for draft, 20000 for standard and 60000 for high",
+            default=0,
+            min=0,
+            max=1_000_000,
             **common,
         ),
         "seed": p.IntProperty(
@@ -64,7 +90,7 @@ def fields(**common: Any) -> dict[str, Any]:
             description="Objects to make at once, side by side; each takes as long as one",
             default=1,
             min=1,
-            max=8,
+            max=request.MAXIMUM_VARIATIONS,
             **common,
         ),
         "height": p.FloatProperty(
@@ -87,9 +113,10 @@ def fields(**common: Any) -> dict[str, Any]:
         ),
         "prior": p.StringProperty(
             name="Prior",
-            description="Diffusion model, as the server knows it: bundled, a model id such as "
-            "DeepFloyd/IF-I-M-v1.0, or one of the server's own",
+            description="Diffusion model that judges the pictures. The list shows those that are "
+            "at the server; a model id of the Hub, such as DeepFloyd/IF-I-M-v1.0, is fetched first",
             default="bundled",
+            search=servers.suggest_priors,
             **common,
         ),
         "azimuth": p.FloatVectorProperty(
@@ -120,8 +147,9 @@ def fields(**common: Any) -> dict[str, Any]:
             description="From how far it is seen, in radii of the object, from and to",
             size=2,
             default=(2.4, 3.0),
-            min=1.5,
+            min=0.01,
             max=10.0,
+            soft_min=1.5,
             precision=2,
             **common,
         ),
@@ -142,4 +170,29 @@ def fields(**common: Any) -> dict[str, Any]:
 class DreamsmithSettings(bpy.types.PropertyGroup):
     """What the panel asks for; saved with the scene."""
 
-    __annotations__ = fields()
+    __annotations__ = {
+        **fields(),
+        "lock_seed": bpy.props.BoolProperty(
+            name="Lock Seed",
+            description="Generate uses this seed again, so that the same words give the same "
+            "object. Off: every click on Generate draws a new one",
+            default=False,
+        ),
+        "show_cameras": bpy.props.BoolProperty(
+            name="Show in Viewport",
+            description="Draw the region that the cameras are taken from around the 3D cursor, "
+            "with some of the cameras in it. Nothing of it is rendered or saved as an object",
+            default=False,
+        ),
+    }
+
+
+def fill(settings: DreamsmithSettings, values: dict[str, Any]) -> None:
+    """Set the panel's fields, as far as ``values`` names them; what is no choice here is left."""
+    for name in FIELDS:
+        if name in values:
+            try:
+                setattr(settings, name, values[name])
+            except TypeError:
+                # An enum's value of another version.
+                continue

@@ -10,174 +10,320 @@ from __future__ import annotations
 import time
 import traceback
 import uuid
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import bpy
 
-from . import link, picture, session
+from . import arrivals, backend, link, picture, redraw, servers
 from .apply import scene
-from .request import is_loopback
-from .session import Session, Status
+from .history import History
+from .session import ACTIVE, Session, Status
 
 ACTIVE_INTERVAL_SECONDS = 0.1
 _BLOCKING_INTERVAL_SECONDS = 0.02
+# Of one tick: what is left then waits for the next one, and a newer preview takes its place.
+_BUDGET_SECONDS = 0.006
 
-# Live state: the one generation, and the process that serves it. Never kept in a file.
+# Live state, never kept in a file: the jobs by request id, the oldest first, and the one that was
+# begun last.
+jobs: dict[str, Session] = {}
 current = Session()
-_sidecar: link.Sidecar | None = None
-_jobs: set[str] = set()
+_history: History | None = None
+helper = link.Helper()
+_asking: set[str] = set()
+# Called when a job is new or gone.
+on_change: list[Callable[[], None]] = []
+# Those of which something has arrived that is not in the scene yet.
+_changed: dict[str, Session] = {}
 
 
-def start(request: dict[str, Any], server: str, scene_name: str) -> None:
-    """Begin a generation; what comes of it is in `current`.
+def history() -> History:
+    """The jobs' folders, in the place that Blender gives to extensions."""
+    global _history  # noqa: PLW0603
+    if _history is None:
+        folder = bpy.utils.extension_path_user(__package__, path="jobs", create=True)
+        _history = History(Path(folder))
+    return _history
+
+
+def start(
+    request: dict[str, Any], connection: dict[str, Any], scene_name: str, first: str = ""
+) -> Session:
+    """Begin a generation.
 
     Args:
-        request: of ``request.build``.
-        server: ``host:port``.
+        request: of ``request.build``; a ``request_id`` in it makes it the same job every time.
+        connection: of ``preferences.connection``.
         scene_name: the scene that gets the mesh.
+        first: ``retry`` where the server may have this job already, failed or cancelled.
+
+    Returns:
+        Where it is; its ``status`` changes while it goes on.
     """
     global current  # noqa: PLW0603
-    scene.remove_growing(_jobs)
-    picture.clear()
-    request = {**request, "request_id": str(uuid.uuid4())}
-    current = Session(Status.STARTING, request, server, scene_name=scene_name)
-    is_local = is_loopback(server)
-    _send({"command": "generate", "server": server, "is_local": is_local, "request": request})
-    if not bpy.app.background and not bpy.app.timers.is_registered(_tick):
-        bpy.app.timers.register(_tick, persistent=True)
+    request = {"request_id": str(uuid.uuid4()), **request}
+    address = connection["address"]
+    current = Session(Status.STARTING, request, address, connection, scene_name=scene_name)
+    jobs[current.request_id] = current
+    _save(current)
+    _notify()
+    _follow(current, first)
+    return current
+
+
+def follow(job: Session, first: str = "") -> None:
+    """Follow a job again that is not followed.
+
+    Args:
+        job: AWAY, or ended.
+        first: ``retry`` to have the server begin a failed or cancelled one again.
+    """
+    job.status, job.error, job.fraction = Status.STARTING, "", 0.0
+    job.results.clear()
+    _follow(job, first)
+
+
+def control(job: Session, action: str) -> None:
+    """Ask the server to ``cancel``, ``pause`` or ``resume`` a job that is followed."""
+    if not job.is_active or job.status is Status.CANCELLING:
+        return
+    if action == "cancel":
+        job.status = Status.CANCELLING
+    elif action == "pause":
+        job.status = Status.PAUSING
+    _send({"command": "control", "request_id": job.request_id, "action": action}, job)
 
 
 def cancel() -> None:
-    """Ask the server to stop the running generation."""
-    if current.is_active and current.status is not Status.CANCELLING:
-        current.status = Status.CANCELLING
-        _send({"command": "cancel", "request_id": current.request["request_id"]})
+    """Ask the server to stop the generation that was begun last."""
+    control(current, "cancel")
 
 
-def wait() -> None:
-    """Block until the generation has ended: for Blender without a window, where no timer runs."""
+def forget(job: Session) -> None:
+    """Delete a job that is not running, here and at the server."""
+    if job.job:
+        _send({"command": "delete", "connection": job.connection, "job": job.job})
+    scene.remove_growing({job.job})
+    drop(job)
+
+
+def drop(job: Session) -> None:
+    """Take a job that is not running from the list and from this disk."""
+    jobs.pop(job.request_id, None)
+    _changed.pop(job.request_id, None)
+    picture.forget(job.request_id)
+    history().remove(job.request_id)
+    _notify()
+
+
+def ask(connection: dict[str, Any]) -> None:
+    """Ask a server what it can do; the answer comes to `servers`."""
+    server = servers.of(connection["address"])
+    server.is_asking, server.asked = True, time.monotonic()
+    _asking.add(connection["address"])
+    _send({"command": "ask", "connection": connection})
+    _wake()
+
+
+def watch_backend() -> None:
+    """Look after the server on this machine until it has ended."""
+    _wake()
+
+
+def wait(job: Session | None = None) -> None:
+    """Block until a job has ended, the newest if none is given: for Blender without a window."""
+    job = job or current
     try:
-        while current.is_active:
+        while job.is_active or _changed:
             if not step():
                 time.sleep(_BLOCKING_INTERVAL_SECONDS)
     except KeyboardInterrupt:
-        cancel()
+        control(job, "cancel")
         raise
+
+
+def wait_for_answer(address: str, limit_seconds: float) -> None:
+    """Block until a server that was asked has answered."""
+    end = time.monotonic() + limit_seconds
+    while address in _asking and time.monotonic() < end:
+        if not step():
+            time.sleep(_BLOCKING_INTERVAL_SECONDS)
+
+
+def is_busy() -> bool:
+    """Whether anything is going on that a timer has to look after."""
+    return (
+        bool(_asking or _changed)
+        or backend.local.is_running()
+        or any(j.is_active for j in jobs.values())
+    )
 
 
 def step() -> bool:
     """Take in all that has arrived and put it into the scene; whether there was anything."""
-    if not current.is_active or _sidecar is None:
-        return False
-    try:
-        messages = _sidecar.receive()
-    except link.SidecarStopped as error:
-        _stop_sidecar()
-        current.fail(str(error))
-        messages = []
+    messages = _receive()
     for header, blocks in messages:
-        current.receive(header, blocks)
-    if current.job:
-        _jobs.add(current.job)
-    _apply()
+        if header["event"] == "server":
+            _asking.discard(header["server"])
+            servers.receive(header)
+        elif header["request_id"] in jobs:
+            job = jobs[header["request_id"]]
+            job.receive(header, blocks)
+            _changed[job.request_id] = job
+    end = time.perf_counter() + _BUDGET_SECONDS
+    while _changed and time.perf_counter() < end:
+        # The one that waits longest first.
+        job = _changed.pop(next(iter(_changed)))
+        arrivals.apply(job)
+        _save(job)
     return bool(messages)
 
 
-def add_result() -> None:
-    """Put finished assets that wait into the open file."""
-    current.scene_name = bpy.context.scene.name
-    scene.finish(current)
-    current.results.clear()
-    current.status = Status.SUCCEEDED
+def import_result(job: Session) -> bpy.types.Object:
+    """Put a finished job's assets into the open file, from the disk where they are not in memory.
+
+    Raises:
+        NoResult: they are not on this disk, or damaged.
+    """
+    if not job.results:
+        job.results = history().results(job.request_id)
+    job.scene_name = bpy.context.scene.name
+    item = arrivals.finish(job)
+    _save(job)
+    return item
 
 
-def _apply() -> None:
-    image = current.take_image()
-    if image is not None:
-        picture.show(image)
-    preview = current.take_preview()
-    if preview is not None and current.is_active and not current.moved_on:
-        scene.grow(current, preview)
-    if current.status is Status.READY and not current.moved_on:
-        add_result()
-    if current.status in (Status.FAILED, Status.CANCELLED):
-        scene.remove_growing(_jobs)
+def _notify() -> None:
+    for listener in on_change:
+        listener()
 
 
-def _send(message: dict[str, Any]) -> None:
-    global _sidecar  # noqa: PLW0603
+def _follow(job: Session, first: str = "") -> None:
+    _send(
+        {
+            "command": "generate",
+            "connection": job.connection,
+            "request": job.request,
+            "folder": str(history().folder(job.request_id)),
+            "job": job.job,
+            "first": first,
+        },
+        job,
+    )
+    _wake()
+
+
+def _receive() -> list[tuple[dict[str, Any], Any]]:
     try:
-        if _sidecar is None or not _sidecar.is_alive():
-            _stop_sidecar()
-            _sidecar = link.Sidecar()
-        _sidecar.send(message)
+        return helper.receive()
     except link.SidecarStopped as error:
-        _stop_sidecar()
-        current.fail(str(error))
+        helper.stop()
+        _mourn(str(error))
+        return []
 
 
-def _stop_sidecar() -> None:
-    global _sidecar  # noqa: PLW0603
-    if _sidecar is not None:
-        _sidecar.stop()
-        _sidecar = None
+def _send(message: dict[str, Any], job: Session | None = None) -> None:
+    try:
+        if helper.has_died:
+            _mourn("the helper process stopped", keep=job)
+        helper.send(message)
+    except link.SidecarStopped as error:
+        helper.stop()
+        _mourn(str(error))
+
+
+def _mourn(message: str, keep: Session | None = None) -> None:
+    """The sidecar has gone: a job that the server has goes on there, another one has failed."""
+    for address in tuple(_asking):
+        servers.receive({"server": address, "message": message})
+    _asking.clear()
+    for job in jobs.values():
+        if job.is_active and job is not keep:
+            (job.lose if job.job else job.fail)(message)
+            _changed[job.request_id] = job
+
+
+def _save(job: Session) -> None:
+    try:
+        history().save(job)
+    except OSError as error:
+        # The job itself is at the server: only this list would not know it the next time.
+        print(f"Dreamsmith: the list of jobs cannot be written: {error}")
+
+
+def _wake() -> None:
+    if not bpy.app.background and not bpy.app.timers.is_registered(_tick):
+        bpy.app.timers.register(_tick, persistent=True)
 
 
 def _tick() -> float | None:
-    """The timer: an exception here would end it for ever, so it becomes the session's error."""
-    before = _shown()
+    """The timer: an exception here would end it for ever, so it becomes the newest job's error."""
+    before = redraw.shown(jobs.values())
     try:
         step()
+        if backend.local.poll() and backend.local.address:
+            # It listens: what was known of that address is that nobody answers.
+            servers.known.pop(backend.local.address, None)
     except Exception as error:
         traceback.print_exc()
         current.fail(f"the result could not be put into the scene: {error}")
-    if _shown() != before:
-        _redraw()
-    return ACTIVE_INTERVAL_SECONDS if current.is_active else None
+    if redraw.shown(jobs.values()) != before:
+        redraw.redraw()
+    return ACTIVE_INTERVAL_SECONDS if is_busy() else None
 
 
-def _shown() -> tuple[object, ...]:
-    return (current.status, current.error, session.describe(current), picture.icon())
-
-
-def _redraw() -> None:
-    for window in bpy.context.window_manager.windows:
-        for area in window.screen.areas:
-            if area.type == "VIEW_3D":
-                area.tag_redraw()
+def reconnect() -> None:
+    """Follow the jobs again that went on at their servers while nobody looked."""
+    for job in list(jobs.values()):
+        is_allowed = bpy.app.online_access or job.connection.get("is_local")
+        if job.status is Status.AWAY and not job.error and is_allowed:
+            follow(job)
 
 
 @bpy.app.handlers.persistent
 def _after_load(*_: object) -> None:
-    # The job goes on; its mesh must not land in a file that never asked for it.
-    if current.is_active or current.status is Status.READY:
-        current.moved_on = True
+    # The jobs go on; their meshes must not land in a file that never asked for them.
+    for job in jobs.values():
+        job.moved_on = True
 
 
 @bpy.app.handlers.persistent
 def _after_undo(*_: object) -> None:
     # Undo can bring back the growing mesh of a generation that has ended.
-    scene.remove_growing(_jobs - ({current.job} if current.is_active else set()))
+    ended = {job.job for job in jobs.values() if job.job and job.status not in ACTIVE}
+    scene.remove_growing(ended)
 
 
 _HANDLERS = (("load_post", _after_load), ("undo_post", _after_undo), ("redo_post", _after_undo))
 
 
 def register() -> None:
-    """Listen for opened files and for undo."""
+    """Listen for opened files and for undo; list the jobs of earlier sessions."""
     for name, handler in _HANDLERS:
         getattr(bpy.app.handlers, name).append(handler)
+    jobs.update((job.request_id, job) for job in history().load())
+    if not bpy.app.background:
+        bpy.app.timers.register(reconnect, first_interval=1.0)
 
 
 def unregister() -> None:
     """Stop everything: no timer, handler or process is left."""
-    global current  # noqa: PLW0603
-    if bpy.app.timers.is_registered(_tick):
-        bpy.app.timers.unregister(_tick)
+    global current, _history
+    for timer in (_tick, reconnect):
+        if bpy.app.timers.is_registered(timer):
+            bpy.app.timers.unregister(timer)
     for name, handler in _HANDLERS:
         handlers = getattr(bpy.app.handlers, name)
         if handler in handlers:
             handlers.remove(handler)
-    _stop_sidecar()
-    current = Session()
-    _jobs.clear()
+    for job in jobs.values():
+        _save(job)
+    helper.stop()
+    backend.local.stop()
+    current, _history = Session(), None
+    jobs.clear()
+    servers.known.clear()
+    _asking.clear()
+    _changed.clear()

@@ -9,16 +9,73 @@ from collections.abc import Mapping
 from typing import Any
 
 METHODS = (
-    ("ssd", "SSD", "Stable score distillation: clean shapes and colours; the default"),
-    ("sds", "SDS", "Score distillation sampling: the classic, smooth and saturated"),
-    ("vsd", "VSD", "Variational score distillation: the most detail, the slowest"),
-    ("csd", "CSD", "Classifier score distillation: follows the words most closely"),
+    (
+        "ssd",
+        "Stable (SSD)",
+        "Stable score distillation: clean shapes, natural colours. Good for nearly everything, and "
+        "the default",
+    ),
+    (
+        "sds",
+        "Classic (SDS)",
+        "Score distillation sampling, the first of its kind: dependable shapes, smooth surfaces, "
+        "loud colours. Good for a quick idea of a form",
+    ),
+    (
+        "vsd",
+        "Detailed (VSD)",
+        "Variational score distillation: the most detail and the truest colours, and the slowest. "
+        "Several variations keep away from each other. Good for the final asset",
+    ),
+    (
+        "csd",
+        "Faithful (CSD)",
+        "Classifier score distillation: follows the words most closely. Good where a prompt's "
+        "details get lost with the others",
+    ),
+)
+OWN_RECIPE = "own"
+RECIPES = (
+    (OWN_RECIPE, "Our Own", "Weights and schedules tuned for this backend. Good for most things"),
+    (
+        "dreamfusion",
+        "DreamFusion",
+        "The settings of the DreamFusion paper: shaded and textureless views make solid forms. "
+        "Good with the classic method",
+    ),
+    (
+        "prolificdreamer",
+        "ProlificDreamer",
+        "The settings of the ProlificDreamer paper: fine detail, long runs. Good with the "
+        "detailed method and a full diffusion model",
+    ),
+    (
+        "prolificdreamer-scene",
+        "ProlificDreamer Scene",
+        "A room around the cameras in place of an object between them; distances are then 0.01 to "
+        "0.9. Good for interiors, with a full diffusion model",
+    ),
+    ("ssd", "SSD", "The settings of the stable score distillation paper. Good with its method"),
+    (
+        "mvdream",
+        "MVDream",
+        "The settings of the MVDream paper, for its multi-view model: no second face at the back. "
+        "Good for characters and animals",
+    ),
 )
 PRESETS = (
     ("draft", "Draft", "A quick look: about two minutes without a graphics card"),
     ("standard", "Standard", "The usual quality"),
     ("high", "High", "The most steps, faces and texture"),
 )
+FROM_PRESET = "preset"
+TEXTURE_SIZES = (
+    (FROM_PRESET, "As Preset", "Draft 512, standard 1024, high 2048 texels a side"),
+    *((str(n), f"{n} px", f"{n} by {n} texels") for n in (256, 512, 1024, 2048, 4096)),
+)
+MINIMUM_FACES = 100
+MAXIMUM_VARIATIONS = 8
+OFFLINE_HINT = "Blender's online access is off: allow it in Preferences > System > Network"
 RANGES = ("azimuth", "elevation", "distance", "fov")
 RANGE_FIELDS = {
     "azimuth": "azimuth_degrees",
@@ -27,6 +84,7 @@ RANGE_FIELDS = {
     "fov": "fov_degrees",
 }
 _PLAIN = ("prompt", "negative_prompt", "method", "preset", "seed", "variations", "steps", "prior")
+SCENE_RECIPE = "prolificdreamer-scene"
 
 
 class BadRequest(Exception):
@@ -37,19 +95,45 @@ def build(values: Mapping[str, Any]) -> dict[str, Any]:
     """The request from the values of the panel or the operator.
 
     Raises:
-        BadRequest: the prompt is empty or a range is the wrong way round.
+        BadRequest: the prompt is empty, a range is the wrong way round, or a number makes no mesh.
     """
     request = {name: values[name] for name in _PLAIN}
     request["prompt"] = request["prompt"].strip()
     if not request["prompt"]:
         raise BadRequest('the prompt is empty: say what to make, for instance "a red mug"')
     request["height_metres"] = float(values["height"])
+    request["recipe"] = "" if values["recipe"] == OWN_RECIPE else values["recipe"]
+    size = values["texture_size"]
+    request["texture_size"] = 0 if size == FROM_PRESET else int(size)
+    request["face_budget"] = int(values["face_budget"])
+    if 0 < request["face_budget"] < MINIMUM_FACES:
+        raise BadRequest(
+            f"a face budget of {request['face_budget']} is too small for a closed mesh: give at "
+            f"least {MINIMUM_FACES}, or 0 for the preset's"
+        )
     for name in RANGES:
         low, high = (float(end) for end in values[name])
         if low > high:
             raise BadRequest(f"{name} {low:g} to {high:g} is the wrong way round")
         request[RANGE_FIELDS[name]] = [low, high]
     return request
+
+
+def values_of(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of the panel that lead to a request: the way back of `build`.
+
+    Requests of an older version lack what it did not know.
+    """
+    values = {name: request[name] for name in _PLAIN if name in request}
+    if "height_metres" in request:
+        values["height"] = request["height_metres"]
+    values["recipe"] = request.get("recipe") or OWN_RECIPE
+    values["texture_size"] = str(request.get("texture_size") or FROM_PRESET)
+    values["face_budget"] = request.get("face_budget", 0)
+    for name, field in RANGE_FIELDS.items():
+        if field in request:
+            values[name] = tuple(request[field])
+    return values
 
 
 def is_loopback(address: str) -> bool:
@@ -76,6 +160,11 @@ def provenance(
             "preset",
             "seed",
             "prior",
+            "recipe",
+            "steps",
+            "height_metres",
+            "texture_size",
+            "face_budget",
             *RANGE_FIELDS.values(),
         )
     }

@@ -8,6 +8,7 @@ say so for ever.
 from __future__ import annotations
 
 import enum
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,14 +24,37 @@ class Status(enum.Enum):
     QUEUED = "queued"
     RUNNING = "running"
     CANCELLING = "cancelling"
-    # Finished, but another file was opened meanwhile: the user says where it goes.
+    PAUSING = "pausing"
+    PAUSED = "paused"
+    # Nobody follows it: Blender was closed, or the server does not answer. It goes on there.
+    AWAY = "away"
+    # Finished and on disk, but in no file: the user says where it goes.
     READY = "ready"
     SUCCEEDED = "succeeded"
     CANCELLED = "cancelled"
     FAILED = "failed"
 
 
-ACTIVE = frozenset({Status.STARTING, Status.QUEUED, Status.RUNNING, Status.CANCELLING})
+ACTIVE = frozenset(
+    {
+        Status.STARTING,
+        Status.QUEUED,
+        Status.RUNNING,
+        Status.CANCELLING,
+        Status.PAUSING,
+        Status.PAUSED,
+    }
+)
+ENDED = frozenset({Status.READY, Status.SUCCEEDED, Status.CANCELLED, Status.FAILED})
+# What a bar that is on its way to somewhere else must not be called back from.
+_LEAVING = frozenset({Status.CANCELLING, Status.PAUSING})
+_STATES = {
+    "queued": Status.QUEUED,
+    "running": Status.RUNNING,
+    "cancelling": Status.CANCELLING,
+    "pausing": Status.PAUSING,
+    "paused": Status.PAUSED,
+}
 
 
 @dataclass(frozen=True)
@@ -43,6 +67,21 @@ class Result:
     metallic: float
     variation: int = 1
 
+    @classmethod
+    def from_message(cls, header: Mapping[str, Any], blocks: Mapping[str, memoryview]) -> Result:
+        """The asset of a ``result`` message.
+
+        Raises:
+            BadMesh, KeyError, TypeError, ValueError: it is none.
+        """
+        return cls(
+            arrays.decode(header["arrays"], blocks),
+            bytes(blocks["albedo"]),
+            float(header["roughness"]),
+            float(header["metallic"]),
+            int(header["variation"]),
+        )
+
 
 @dataclass
 class Session:
@@ -52,6 +91,9 @@ class Session:
         status: where it is in its life.
         request: what was asked for.
         server: the address it was sent to.
+        connection: how that is reached, as the sidecar wants it.
+        created: when it was asked for, in seconds since 1970.
+        seconds: how long the server worked on it; 0 until it has succeeded.
         scene_name: of the scene that gets the mesh.
         job: the server's name of it; empty before it was accepted.
         fraction: of the whole, in [0, 1].
@@ -59,12 +101,15 @@ class Session:
         image_png: the newest preview picture; `take_image` hands it out once.
         preview: the newest preview mesh; `take_preview` hands it out once.
         results: the finished assets, one for each variation; complete once `status` is READY.
-        moved_on: another file was opened since the job began.
+        moved_on: another file was opened since the job began, or another Blender.
     """
 
     status: Status = Status.IDLE
     request: dict[str, Any] = field(default_factory=dict)
     server: str = ""
+    connection: dict[str, Any] = field(default_factory=dict)
+    created: float = field(default_factory=time.time)
+    seconds: float = 0.0
     server_version: str = ""
     scene_name: str = ""
     job: str = ""
@@ -86,11 +131,20 @@ class Session:
         """Whether the generation still runs."""
         return self.status in ACTIVE
 
+    @property
+    def request_id(self) -> str:
+        """Of the request: a job's name before the server gives it one, and on disk."""
+        return str(self.request.get("request_id", ""))
+
     def fail(self, message: str) -> None:
         """End with an error, which is made one sentence on one line."""
         self.status = Status.FAILED
-        line = " ".join(message.split())
-        self.error = line[:1].upper() + line[1:]
+        self.error = one_line(message)
+
+    def lose(self, message: str) -> None:
+        """Nobody follows the job any more; it goes on at the server."""
+        self.status = Status.AWAY
+        self.error = one_line(message)
 
     def take_image(self) -> bytes | None:
         """The newest picture, once."""
@@ -115,50 +169,83 @@ class Session:
         event = header["event"]
         if event == "accepted":
             self.job, self.server_version = header["job"], header["server_version"]
-        elif event == "queued" and self.status is Status.STARTING:
-            self.status = Status.QUEUED
+            self.error = ""
+        elif event == "state":
+            self._enter(_STATES[header["state"]])
         elif event == "progress":
-            if self.status is not Status.CANCELLING:
-                self.status = Status.RUNNING
-            self.stage = str(header["stage"])
-            self.step, self.total_steps = int(header["step"]), int(header["total_steps"])
-            # A retried attempt begins at its checkpoint; a bar that falls looks like a fault.
-            self.fraction = max(self.fraction, min(1.0, float(header["fraction"])))
-            self.remaining_seconds = header["remaining_seconds"]
-            self.downloaded_bytes = float(header["downloaded_bytes"])
-            self.download_bytes = float(header["download_bytes"])
+            self._advance(header)
         elif event == "preview_image":
             self.image_png = bytes(blocks["png"])
         elif event == "preview_mesh":
             self.preview = arrays.decode(header["arrays"], blocks)
         elif event == "result":
-            self.results.append(
-                Result(
-                    arrays.decode(header["arrays"], blocks),
-                    bytes(blocks["albedo"]),
-                    float(header["roughness"]),
-                    float(header["metallic"]),
-                    int(header["variation"]),
-                )
-            )
-            if not header["is_last"]:
-                return
-            self.fraction, self.remaining_seconds = 1.0, 0.0
-            self.status = Status.READY
+            self._add(header, blocks)
         elif event == "cancelled":
             self.status = Status.CANCELLED
+        elif event == "refused":
+            # Of a command such as pausing: the job itself goes on.
+            self.error = one_line(header["message"])
+            if self.status in _LEAVING:
+                self.status = Status.RUNNING
+        elif event == "lost":
+            self.lose(header["message"])
         elif event == "failed":
             self.fail(header["message"])
+
+    def _advance(self, header: Mapping[str, Any]) -> None:
+        if self.status not in _LEAVING and self.status is not Status.PAUSED:
+            self.status = Status.RUNNING
+        self.stage = str(header["stage"])
+        self.step, self.total_steps = int(header["step"]), int(header["total_steps"])
+        # A retried attempt begins at its checkpoint; a bar that falls looks like a fault.
+        self.fraction = max(self.fraction, min(1.0, float(header["fraction"])))
+        self.remaining_seconds = header["remaining_seconds"]
+        self.downloaded_bytes = float(header["downloaded_bytes"])
+        self.download_bytes = float(header["download_bytes"])
+
+    def _add(self, header: Mapping[str, Any], blocks: Mapping[str, memoryview]) -> None:
+        self.results.append(Result.from_message(header, blocks))
+        if header["is_last"]:
+            self.fraction, self.remaining_seconds = 1.0, 0.0
+            self.seconds = float(header["seconds"])
+            self.status = Status.READY
+
+    def _enter(self, status: Status) -> None:
+        if self.status is Status.CANCELLING and status is not Status.CANCELLING:
+            return
+        if self.status is Status.PAUSING and status in {Status.QUEUED, Status.RUNNING}:
+            return
+        self.status = status
+        if status in {Status.QUEUED, Status.PAUSED}:
+            self.remaining_seconds = None
+
+
+def one_line(message: str) -> str:
+    """A message as one sentence on one line."""
+    line = " ".join(message.split())
+    return line[:1].upper() + line[1:]
+
+
+_WORDS = {
+    Status.IDLE: "",
+    Status.STARTING: "Contacting the server",
+    Status.QUEUED: "Waiting for a free worker",
+    Status.CANCELLING: "Stopping",
+    Status.PAUSING: "Pausing",
+    Status.AWAY: "Not connected",
+    Status.READY: "Ready to import",
+    Status.SUCCEEDED: "Done",
+    Status.CANCELLED: "Cancelled",
+    Status.FAILED: "Failed",
+}
 
 
 def describe(session: Session) -> str:
     """What the progress bar says, for instance ``Shaping 40 %, about 1 min 5 s left``."""
-    if session.status is Status.STARTING:
-        return "Contacting the server"
-    if session.status is Status.QUEUED:
-        return "Waiting for a free worker"
-    if session.status is Status.CANCELLING:
-        return "Stopping"
+    if session.status in _WORDS:
+        return _WORDS[session.status]
+    if session.status is Status.PAUSED:
+        return f"Paused at {session.fraction:.0%}"
     if session.download_bytes:
         done, total = session.downloaded_bytes / 1e9, session.download_bytes / 1e9
         return f"Downloading the model, {done:.1f} of {total:.1f} GB"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import bpy
+from mathutils import Vector
 
 from ..arrays import MeshArrays
 from ..request import provenance
@@ -23,6 +24,7 @@ GROWING_KEY = "dreamsmith_growing"
 _MAXIMUM_NAME_LENGTH = 48
 # From the middle of one variation to that of the next, in their mean width.
 _GAP = 1.2
+_SAME_PLACE = 0.01
 
 
 def grow(session: Session, source: MeshArrays) -> None:
@@ -106,9 +108,16 @@ def remove_growing(jobs: Collection[str]) -> None:
         if not mesh.users:
             bpy.data.meshes.remove(mesh)
     _remove_unused_preview_material()
-    emptied = bpy.data.collections.get(COLLECTION_NAME)
-    if emptied is not None and not emptied.all_objects and not emptied.children:
-        bpy.data.collections.remove(emptied)
+    _remove_emptied(jobs)
+
+
+def _remove_emptied(jobs: Collection[str]) -> None:
+    for found in [c for c in bpy.data.collections if c.get(JOB_KEY) in jobs]:
+        if not found.all_objects and not found.children:
+            bpy.data.collections.remove(found)
+    whole = bpy.data.collections.get(COLLECTION_NAME)
+    if whole is not None and not whole.all_objects and not whole.children:
+        bpy.data.collections.remove(whole)
 
 
 def _keep(item: bpy.types.Object) -> None:
@@ -117,10 +126,11 @@ def _keep(item: bpy.types.Object) -> None:
 
 
 def _find(job: str) -> bpy.types.Object | None:
+    """The growing object of a job; a finished one stays as it is, also when it comes again."""
     if not job:
         return None
-    found = (o for o in bpy.data.objects if o.get(JOB_KEY) == job and o.type == "MESH")
-    return next(found, None)
+    growing = (o for o in bpy.data.objects if o.get(JOB_KEY) == job and GROWING_KEY in o)
+    return next((o for o in growing if o.type == "MESH"), None)
 
 
 def _new_object(session: Session) -> bpy.types.Object:
@@ -128,9 +138,18 @@ def _new_object(session: Session) -> bpy.types.Object:
     item = bpy.data.objects.new(name, bpy.data.meshes.new(name))
     item[JOB_KEY] = session.job
     scene = _scene(session)
-    item.location = scene.cursor.location
-    _collection(scene).objects.link(item)
+    item.location = _free_place(scene, float(session.request.get("height_metres", 1.0)))
+    _collection(scene, session).objects.link(item)
     return item
+
+
+def _free_place(scene: bpy.types.Scene, height: float) -> Vector:
+    """The 3D cursor; or, where an object of ours stands there already, the next place along X."""
+    place = scene.cursor.location.copy()
+    ours = [o for o in scene.objects if JOB_KEY in o]
+    while taken := [o for o in ours if (o.location - place).length < _SAME_PLACE * height]:
+        place.x += _GAP * max(height, *(o.dimensions.x for o in taken))
+    return place
 
 
 def _name(session: Session) -> str:
@@ -141,11 +160,18 @@ def _scene(session: Session) -> bpy.types.Scene:
     return bpy.data.scenes.get(session.scene_name) or bpy.context.scene
 
 
-def _collection(scene: bpy.types.Scene) -> bpy.types.Collection:
-    found = scene.collection.children.get(COLLECTION_NAME)
-    if found is None:
-        found = bpy.data.collections.new(COLLECTION_NAME)
-        scene.collection.children.link(found)
+def _collection(scene: bpy.types.Scene, session: Session) -> bpy.types.Collection:
+    """The collection of a job, inside the one of all jobs."""
+    whole = scene.collection.children.get(COLLECTION_NAME)
+    if whole is None:
+        whole = bpy.data.collections.new(COLLECTION_NAME)
+        scene.collection.children.link(whole)
+    for found in whole.children:
+        if found.get(JOB_KEY) == session.job:
+            return found
+    found = bpy.data.collections.new(_name(session))
+    found[JOB_KEY] = session.job
+    whole.children.link(found)
     return found
 
 

@@ -15,7 +15,8 @@ from multiprocessing import connection
 from typing import Any
 
 import frames
-from generation import Generation
+import inquiry
+from generation import Generation, delete
 from schema import Schema
 
 
@@ -51,12 +52,19 @@ def main() -> None:
             header, _ = frames.unpack(pipe.recv_bytes(frames.MAXIMUM_FRAME_BYTES))
         except (EOFError, OSError, frames.BadFrame):
             _end()
-        if header["command"] == "generate":
+        command = header["command"]
+        if command == "generate":
+            running = {name: item for name, item in running.items() if not item.has_ended}
             generation = Generation(schema, header, replies.send)
-            running = {header["request"]["request_id"]: generation}
+            running[header["request"]["request_id"]] = generation
             threading.Thread(target=generation.run, daemon=True).start()
-        elif header["command"] == "cancel" and header["request_id"] in running:
-            running[header["request_id"]].cancel()
+        elif command == "control" and header["request_id"] in running:
+            running[header["request_id"]].control(header["action"])
+        elif command == "ask":
+            given = (schema, header, replies.send)
+            threading.Thread(target=inquiry.ask, args=given, daemon=True).start()
+        elif command == "delete":
+            threading.Thread(target=delete, args=(schema, header), daemon=True).start()
 
 
 def _end() -> None:

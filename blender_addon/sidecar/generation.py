@@ -3,29 +3,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import struct
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+import artifacts
+import frames
 import grpc
-import local_token
+from artifacts import GenerationEnded
+from channel import CannotConnect, Connection
 from schema import Schema
 
-CALL_TIMEOUT_SECONDS = 15.0
 # A stream is asked for anew this often, so that a dead connection is noticed. Nothing is lost.
 WATCH_TIMEOUT_SECONDS = 120.0
 LOST_AFTER_SECONDS = 60.0
 RETRY_SECONDS = 0.5
-MAXIMUM_MESSAGE_BYTES = 32 << 20
-_COMPONENT_TYPES = {
-    "COMPONENT_TYPE_FLOAT32": ("float32", 4),
-    "COMPONENT_TYPE_UINT32": ("uint32", 4),
-    "COMPONENT_TYPE_UINT8": ("uint8", 1),
-}
 _RANGES = ("azimuth_degrees", "elevation_degrees", "distance", "fov_degrees")
 _PASSING = {
     grpc.StatusCode.UNAVAILABLE,
@@ -34,48 +29,113 @@ _PASSING = {
 }
 
 
-class GenerationEnded(Exception):
-    """The generation cannot go on; the message is one line for a person."""
+_CONTROLS = {
+    "cancel": "CancelJob",
+    "pause": "PauseJob",
+    "resume": "ResumeJob",
+    "retry": "RetryJob",
+}
+_STATES = {
+    "STATE_QUEUED": "queued",
+    "STATE_RUNNING": "running",
+    "STATE_CANCELLING": "cancelling",
+    "STATE_PAUSING": "pausing",
+    "STATE_PAUSED": "paused",
+}
+
+
+class ServerLost(Exception):
+    """The job can be followed no longer, but it is kept at the server; the message says why."""
 
 
 class Generation:
-    """Runs in a thread of its own, and tells all through ``send(header, blocks)``."""
+    """Runs in a thread of its own, and tells all through ``send(header, blocks)``.
+
+    Args:
+        schema: of the API.
+        command: ``connection``; ``request``; ``folder``, which gets previews and results; ``job``,
+            the server's name of one that is there already, or empty; ``first``, what to ask of
+            one that has come to nothing before it is followed: ``retry`` or nothing.
+        send: to Blender.
+    """
 
     def __init__(
         self, schema: Schema, command: Mapping[str, Any], send: Callable[..., None]
     ) -> None:
         self._schema = schema
-        self._server: str = command["server"]
+        self._settings: dict[str, Any] = command["connection"]
         self._request: dict[str, Any] = command["request"]
-        self._is_local: bool = command["is_local"]
+        self._folder = Path(command["folder"])
         self._send_message = send
-        self._job = ""
+        self._job: str = command["job"]
+        self._first: str = command["first"]
+        self._newest = 0
         self._cancelled = threading.Event()
-        self._channel = grpc.insecure_channel(
-            self._server, options=_channel_options(self._is_local)
-        )
+        self._connection: Connection | None = None
+        self.has_ended = False
 
     def run(self) -> None:
         """From the request to the result; never raises."""
+        was_known = bool(self._job)
         try:
-            self._create()
+            self._connection = Connection(self._schema, self._settings)
+            if was_known:
+                self._attach()
+            else:
+                self._create()
             if self._cancelled.is_set():
-                self._cancel_job()
+                self.control("cancel")
             self._follow()
-        except GenerationEnded as error:
+        except (GenerationEnded, CannotConnect) as error:
             self._send("failed", message=str(error))
+        except ServerLost as error:
+            self._send("lost", message=str(error))
         except grpc.RpcError as error:
-            self._send("failed", message=self._explain(error))
+            lost = was_known and error.code() in _PASSING
+            self._send("lost" if lost else "failed", message=self._reachable().explain(error))
         except Exception as error:
             self._send("failed", message=f"the helper process failed: {error!r}")
         finally:
-            self._channel.close()
+            self.has_ended = True
+            if self._connection is not None:
+                self._connection.close()
 
-    def cancel(self) -> None:
-        """Ask the server to stop the job, now or as soon as it is known; does not block."""
-        self._cancelled.set()
-        if self._job:
-            threading.Thread(target=self._cancel_job, daemon=True).start()
+    def control(self, action: str) -> None:
+        """Cancel, pause or resume the job, now or as soon as it is known; does not block."""
+        if action == "cancel":
+            self._cancelled.set()
+        if self._job and self._connection is not None:
+            threading.Thread(target=self._control, args=(action,), daemon=True).start()
+
+    def _control(self, action: str) -> None:
+        try:
+            self._command(action)
+        except GenerationEnded as error:
+            self._send("refused", message=str(error))
+        except grpc.RpcError as error:
+            self._send("refused", message=self._reachable().explain(error))
+        except ValueError:
+            # The channel is closed, so the job has ended.
+            return
+
+    def _command(self, action: str) -> Any:
+        method = _CONTROLS[action]
+        connection = self._reachable()
+        if not self._schema.has_method("GenerationService", method):
+            raise GenerationEnded(f"jobs cannot be told to {action} yet: update the extension")
+        try:
+            return connection.call("GenerationService", method, name=self._job).job
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                raise GenerationEnded(
+                    f"this server cannot {action} jobs: update it to a newer version"
+                ) from None
+            raise
+
+    def _reachable(self) -> Connection:
+        if self._connection is None:
+            raise GenerationEnded("there is no connection")
+        return self._connection
 
     def _create(self) -> None:
         capabilities = self._call("CapabilityService", "GetCapabilities")
@@ -86,7 +146,33 @@ class Generation:
             request_id=self._request["request_id"],
         )
         self._job = answer.job.name
-        self._send("accepted", job=self._job, server_version=capabilities.server_version)
+        job = answer.job
+        state = self._schema.enum_label("Job.State", job.state)
+        if self._first and state in {"STATE_FAILED", "STATE_CANCELLED"}:
+            # The request was sent before, and came to nothing.
+            job = self._command(self._first)
+        self._join(job, capabilities.server_version)
+
+    def _attach(self) -> None:
+        """Go on with a job that is at the server."""
+        capabilities = self._call("CapabilityService", "GetCapabilities")
+        if self._first:
+            job = self._command(self._first)
+        else:
+            try:
+                job = self._call("GenerationService", "GetJob", name=self._job).job
+            except grpc.RpcError as error:
+                if error.code() is grpc.StatusCode.NOT_FOUND:
+                    raise GenerationEnded("the server has forgotten this job") from None
+                raise
+        self._join(job, capabilities.server_version)
+
+    def _join(self, job: Any, server_version: str) -> None:
+        """Begin with a job as it is now: what lies behind it is not told again."""
+        self._newest = job.latest_sequence
+        self._send("accepted", job=self._job, server_version=server_version)
+        if job.HasField("progress"):
+            self._send_progress(job.progress)
 
     def _spec(self) -> Any:
         request = self._request
@@ -96,6 +182,7 @@ class Generation:
             negative_prompt=request["negative_prompt"],
             method=request["method"],
             preset=request["preset"],
+            recipe=request["recipe"],
             prior=request["prior"],
             seed=request["seed"],
             variations=request["variations"],
@@ -104,46 +191,43 @@ class Generation:
                 **{name: interval(low=request[name][0], high=request[name][1]) for name in _RANGES}
             ),
         )
-        if request["steps"]:
-            spec.steps = request["steps"]
+        for name in ("steps", "texture_size", "face_budget"):
+            if request[name]:
+                setattr(spec, name, request[name])
         return spec
-
-    def _cancel_job(self) -> None:
-        try:
-            self._call("GenerationService", "CancelJob", name=self._job)
-        except (grpc.RpcError, ValueError):
-            # Whoever follows the job meets the same error and tells of it. ValueError: the channel
-            # is closed, so the job has ended.
-            return
 
     def _follow(self) -> None:
         """Follow the job to its end, over as many connections as that takes."""
-        watch = self._schema.method(self._channel, "GenerationService", "WatchJob")
-        ask = self._schema.message("WatchJobRequest")
-        newest = 0
+        connection = self._reachable()
         heard = time.monotonic()
         while True:
+            metadata = connection.metadata()
             try:
-                request = ask(name=self._job, resume_after=newest)
-                metadata = self._metadata()
-                for event in watch(request, timeout=WATCH_TIMEOUT_SECONDS, metadata=metadata):
+                events = connection.stream(
+                    "GenerationService",
+                    "WatchJob",
+                    WATCH_TIMEOUT_SECONDS,
+                    name=self._job,
+                    resume_after=self._newest,
+                )
+                for event in events:
                     heard = time.monotonic()
-                    newest = max(newest, event.sequence)
+                    self._newest = max(self._newest, event.sequence)
                     if self._handle(event):
                         return
             except grpc.RpcError as error:
-                # A server that starts anew has a new token.
+                # A server on this machine that starts anew has a new token.
                 is_new_server = (
-                    error.code() is grpc.StatusCode.UNAUTHENTICATED and metadata != self._metadata()
+                    error.code() is grpc.StatusCode.UNAUTHENTICATED
+                    and metadata != connection.metadata()
                 )
-                is_passing = error.code() in _PASSING or is_new_server
-                if not is_passing or self._cancelled.is_set():
+                if error.code() not in _PASSING and not is_new_server:
                     raise
-            if time.monotonic() - heard > LOST_AFTER_SECONDS:
-                raise GenerationEnded(
-                    f"the server at {self._server} does not answer any more: start it again, "
-                    f"and {self._job} goes on there"
-                )
+                if self._cancelled.is_set() or time.monotonic() - heard > LOST_AFTER_SECONDS:
+                    raise ServerLost(
+                        f"the server at {self._settings['address']} does not answer any more: "
+                        "start it again, then reconnect; the job goes on there"
+                    ) from None
             time.sleep(RETRY_SECONDS)
 
     def _handle(self, event: Any) -> bool:
@@ -153,9 +237,15 @@ class Generation:
             self._send_progress(event.progress)
         elif kind == "preview_image":
             image = event.preview_image
+            # Only a picture: one that cannot be written, for instance on a full disk, is shown all
+            # the same.
+            with contextlib.suppress(OSError):
+                artifacts.write(self._folder / "preview.png", image.png, durable=False)
             self._send("preview_image", {"png": image.png}, stage=image.stage, step=image.step)
         elif kind == "preview_mesh":
-            arrays, blocks = self._arrays(event.preview_mesh.arrays, event.preview_mesh.data)
+            arrays, blocks = artifacts.arrays(
+                self._schema, event.preview_mesh.arrays, event.preview_mesh.data
+            )
             self._send("preview_mesh", blocks, arrays=arrays)
         elif kind == "job":
             return self._handle_state(event.job)
@@ -179,8 +269,8 @@ class Generation:
 
     def _handle_state(self, job: Any) -> bool:
         state = self._schema.enum_label("Job.State", job.state)
-        if state == "STATE_QUEUED":
-            self._send("queued")
+        if state in _STATES:
+            self._send("state", state=_STATES[state])
         elif state == "STATE_SUCCEEDED":
             self._send_result()
         elif state == "STATE_FAILED":
@@ -190,115 +280,34 @@ class Generation:
         return state in {"STATE_SUCCEEDED", "STATE_CANCELLED"}
 
     def _send_result(self) -> None:
+        """Fetch what was made; on disk before Blender has seen it: a crash there costs nothing."""
         job = self._call("GenerationService", "GetJob", name=self._job).job
-        artifacts = {item.name.rpartition("/")[2]: item for item in job.artifacts}
-        # One may be missing, if nothing came of it; of a single one all must be there.
-        numbers = [
-            number
-            for number in range(1, max(1, job.spec.variations) + 1)
-            if _named("mesh", number) in artifacts
-        ]
-        if not numbers:
-            raise GenerationEnded("the server's result has no mesh")
-        for number in numbers:
-            self._send_variation(artifacts, number, is_last=number == numbers[-1])
-
-    def _send_variation(self, artifacts: Mapping[str, Any], number: int, *, is_last: bool) -> None:
-        files = {}
-        for name in ("mesh", "albedo.png", "model.glb"):
-            if _named(name, number) not in artifacts:
-                raise GenerationEnded(f"the server's result has no {_named(name, number)}")
-            files[name] = artifacts[_named(name, number)]
-        arrays, blocks = self._arrays(files["mesh"].arrays, self._read(files["mesh"]))
-        blocks["albedo"] = self._read(files["albedo.png"])
-        roughness, metallic = self._material(files["model.glb"])
-        self._send(
-            "result",
-            blocks,
-            arrays=arrays,
-            roughness=roughness,
-            metallic=metallic,
-            variation=number,
-            is_last=is_last,
-        )
-
-    def _material(self, glb: Any) -> tuple[float, float]:
-        """Roughness and metallic, from the beginning of the GLB: a glTF document in JSON."""
-        head = self._read_range(glb.name, 0, 20)
-        (length,) = struct.unpack_from("<I", head, 12)
-        document = json.loads(self._read_range(glb.name, 20, length))
-        material = document["materials"][0]["pbrMetallicRoughness"]
-        # glTF's own defaults for what is not said.
-        return material.get("roughnessFactor", 1.0), material.get("metallicFactor", 1.0)
-
-    def _read(self, artifact: Any) -> bytes:
-        data = self._read_range(artifact.name, 0, 0)
-        if hashlib.sha256(data).digest() != artifact.sha256:
-            raise GenerationEnded(f"{artifact.name} arrived damaged: generate again")
-        return data
-
-    def _read_range(self, name: str, offset: int, limit: int) -> bytes:
-        read = self._schema.method(self._channel, "GenerationService", "ReadArtifact")
-        ask = self._schema.message("ReadArtifactRequest")
-        request = ask(name=name, read_offset=offset, read_limit=limit)
-        pieces = read(request, timeout=WATCH_TIMEOUT_SECONDS, metadata=self._metadata())
-        return b"".join(piece.data for piece in pieces)
-
-    def _arrays(
-        self, specs: Iterable[Any], data: bytes
-    ) -> tuple[dict[str, dict[str, Any]], dict[str, bytes]]:
-        found, blocks = {}, {}
-        for spec in specs:
-            label = self._schema.enum_label("ArraySpec.ComponentType", spec.component_type)
-            if label not in _COMPONENT_TYPES:
-                raise GenerationEnded(f"the server sent an array of {label}, which is not known")
-            name, size = _COMPONENT_TYPES[label]
-            end = spec.offset + spec.count * spec.components * size
-            found[spec.name] = {"type": name, "components": spec.components, "count": spec.count}
-            blocks[spec.name] = data[spec.offset : end]
-        return found, blocks
+        for header, blocks in artifacts.results(self._reachable(), job):
+            header |= {"event": "result", "request_id": self._request["request_id"]}
+            path = self._folder / f"result-{header['variation']}.frame"
+            try:
+                artifacts.write(path, frames.pack(header, blocks), durable=True)
+            except OSError as error:
+                raise ServerLost(
+                    f"the result cannot be written to {path.parent}: {error.strerror}. It is kept "
+                    "at the server: make room, then reconnect"
+                ) from None
+            self._send_message(header, blocks)
 
     def _call(self, service: str, method: str, **fields: Any) -> Any:
-        request = self._schema.message(f"{method}Request")(**fields)
-        call = self._schema.method(self._channel, service, method)
-        return call(request, timeout=CALL_TIMEOUT_SECONDS, metadata=self._metadata())
-
-    def _metadata(self) -> list[tuple[str, str]]:
-        return local_token.metadata(self._server) if self._is_local else []
+        return self._reachable().call(service, method, **fields)
 
     def _send(self, event: str, blocks: Mapping[str, bytes] | None = None, **fields: Any) -> None:
         header = {"event": event, "request_id": self._request["request_id"], **fields}
         self._send_message(header, blocks)
 
-    def _explain(self, error: grpc.RpcError) -> str:
-        code, details = error.code(), error.details()
-        if code is grpc.StatusCode.UNAVAILABLE:
-            return (
-                f"no Dreamsmith server answers at {self._server}: start one with "
-                "`dreamsmith serve`, or change the server address"
-            )
-        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return (
-                f"the server at {self._server} did not answer within {CALL_TIMEOUT_SECONDS:.0f} s: "
-                "try again, or change the server address"
-            )
-        if code is grpc.StatusCode.UNIMPLEMENTED:
-            return (
-                f"the server at {self._server} is no Dreamsmith server that this extension knows: "
-                "change the address, or update the older of the two"
-            )
-        return details or f"the server answered {code.name}"
 
-
-def _named(name: str, variation: int) -> str:
-    """An artifact of a variation: ``model.glb``, ``model-2.glb``, ..."""
-    stem, dot, suffix = name.partition(".")
-    return name if variation == 1 else f"{stem}-{variation}{dot}{suffix}"
-
-
-def _channel_options(is_local: bool) -> list[tuple[str, int]]:
-    options = [("grpc.max_receive_message_length", MAXIMUM_MESSAGE_BYTES)]
-    if is_local:
-        # A proxy that the environment names cannot reach this machine's own addresses.
-        options.append(("grpc.enable_http_proxy", 0))
-    return options
+def delete(schema: Schema, command: Mapping[str, Any]) -> None:
+    """Have the server forget a job, where it can and wants to; in Blender it is gone already."""
+    with contextlib.suppress(CannotConnect, grpc.RpcError):
+        connection = Connection(schema, command["connection"])
+        try:
+            if schema.has_method("GenerationService", "DeleteJob"):
+                connection.call("GenerationService", "DeleteJob", name=command["job"])
+        finally:
+            connection.close()

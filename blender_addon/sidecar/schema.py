@@ -45,6 +45,10 @@ class Schema:
         values = self._pool.FindEnumTypeByName(f"{PACKAGE}.{name}").values_by_number
         return str(values[number].name) if number in values else str(number)
 
+    def has_method(self, service: str, name: str) -> bool:
+        """Whether the API that was built in has a method."""
+        return name in self._pool.FindServiceByName(f"{PACKAGE}.{service}").methods_by_name
+
     def method(self, channel: grpc.Channel, service: str, name: str) -> Callable[..., Any]:
         """The callable of a method: one answer, or an iterator of answers where it streams."""
         method = self._pool.FindServiceByName(f"{PACKAGE}.{service}").methods_by_name[name]

@@ -103,5 +103,9 @@ def addon(installed: None) -> Iterator[ModuleType]:
 
 @pytest.fixture
 def pump(addon: ModuleType) -> ModuleType:
-    """The module that holds the live state."""
-    return importlib.import_module(f"{MODULE}.pump")
+    """The module that holds the live state; it knows no job of an earlier test."""
+    module = importlib.import_module(f"{MODULE}.pump")
+    for name in list(module.jobs):
+        del module.jobs[name]
+        module.history().remove(name)
+    return module

@@ -41,12 +41,18 @@ def session(job: str = "jobs/1") -> Any:
     """A generation that runs."""
     module = importlib.import_module(f"{MODULE}.session")
     request = {
-        "request_id": "r",
+        "request_id": "00000000-0000-4000-8000-000000000000",
         "prompt": "a red mug",
         "negative_prompt": "",
         "method": "ssd",
         "preset": "draft",
         "prior": "bundled",
+        "recipe": "",
+        "steps": 0,
+        "variations": 1,
+        "height_metres": 1.0,
+        "texture_size": 0,
+        "face_budget": 0,
         "seed": 7,
         "azimuth_degrees": [-180.0, 180.0],
         "elevation_degrees": [-10.0, 60.0],

@@ -41,7 +41,10 @@ def begin(pump: ModuleType, server: str, steps: int = 0) -> None:
     bpy.context.scene.dreamsmith.steps = steps
     request = importlib.import_module(f"{MODULE}.request")
     nothing_given = SimpleNamespace(is_property_set=lambda name: False)
-    pump.start(request.build(operators.asked(bpy.context, nothing_given)), server, "Scene")
+    preferences = importlib.import_module(f"{MODULE}.preferences")
+    connection = preferences.connection(preferences.named(bpy.context, server))
+    wanted = request.build(operators.asked(bpy.context, nothing_given))
+    pump.start(wanted, connection, "Scene")
 
 
 def made() -> list[bpy.types.Object]:
@@ -157,12 +160,11 @@ def test_cancel_stops_the_job_and_takes_the_growing_mesh_away(
 ) -> None:
     begin(pump, server)
     wait_until(lambda: bool(made()), pump)
-    assert not bpy.ops.dreamsmith.generate.poll()
     bpy.ops.dreamsmith.cancel()
     wait_until(lambda: not pump.current.is_active, pump)
     assert pump.current.status.name == "CANCELLED", pump.current.error
     assert not made()
-    assert bpy.ops.dreamsmith.generate.poll()
+    assert not bpy.ops.dreamsmith.cancel.poll()
 
 
 def test_cancel_before_the_server_has_answered_stops_the_job_too(
@@ -174,36 +176,29 @@ def test_cancel_before_the_server_has_answered_stops_the_job_too(
     assert pump.current.status.name == "CANCELLED", pump.current.error
 
 
-def test_a_result_for_another_file_waits_for_the_user(pump: ModuleType, server: str) -> None:
-    begin(pump, server, steps=2)
-    wait_until(lambda: bool(pump.current.job), pump)
-    bpy.ops.wm.read_homefile(app_template="")
-    wait_until(lambda: not pump.current.is_active, pump)
-    assert pump.current.status.name == "READY", pump.current.error
-    assert not made()
-    assert bpy.ops.dreamsmith.add_result() == {"FINISHED"}
-    assert [item.name for item in made()] == ["a blue cube"]
-    assert not bpy.ops.dreamsmith.add_result.poll()
-
-
-def test_a_sidecar_that_dies_is_an_error_and_the_next_one_works(
+def test_a_sidecar_that_dies_is_said_and_the_next_one_follows_the_same_job(
     pump: ModuleType, server: str
 ) -> None:
+    before = len(pump.jobs)
     begin(pump, server)
     wait_until(lambda: bool(pump.current.job), pump)
-    os.kill(pump._sidecar.process_id, signal.SIGKILL)
+    os.kill(pump.helper.process_id, signal.SIGKILL)
     wait_until(lambda: not pump.current.is_active, pump)
     assert "helper process stopped" in pump.current.error
-    begin(pump, server)
-    wait_until(lambda: bool(pump.current.job), pump)
+    # The server knows nothing of it: the job is still there to be followed.
+    assert pump.current.status.name == "AWAY"
+    pump.follow(pump.current)
+    wait_until(lambda: pump.current.status.name in {"QUEUED", "RUNNING"}, pump)
+    assert len(pump.jobs) == 1 + before
     bpy.ops.dreamsmith.cancel()
     wait_until(lambda: not pump.current.is_active, pump)
+    assert pump.current.status.name == "CANCELLED", pump.current.error
 
 
 def test_disabling_the_extension_ends_its_process(pump: ModuleType, server: str) -> None:
     begin(pump, server)
     wait_until(lambda: bool(pump.current.job), pump)
-    process_id = pump._sidecar.process_id
+    process_id = pump.helper.process_id
     bpy.ops.dreamsmith.cancel()
     bpy.ops.preferences.addon_disable(module=MODULE)
     assert not is_running(process_id)
@@ -236,3 +231,34 @@ def test_the_sidecar_ends_when_blender_is_killed(addon: ModuleType) -> None:
         while is_running(process_id) and time.monotonic() < end:
             time.sleep(0.02)
         assert not is_running(process_id)
+
+
+def test_a_job_is_paused_resumed_cancelled_tried_again_and_deleted(
+    pump: ModuleType, server: str
+) -> None:
+    begin(pump, server)
+    job = pump.current
+    wait_until(lambda: job.status.name == "RUNNING", pump)
+    assert bpy.ops.dreamsmith.pause(job=job.request_id) == {"FINISHED"}
+    assert job.status.name == "PAUSING"
+    wait_until(lambda: job.status.name == "PAUSED" or not job.is_active, pump)
+    assert job.status.name == "PAUSED", job.error
+    assert bpy.ops.dreamsmith.resume(job=job.request_id) == {"FINISHED"}
+    wait_until(lambda: job.status.name in {"QUEUED", "RUNNING"}, pump)
+    bpy.ops.dreamsmith.cancel(job=job.request_id)
+    wait_until(lambda: not job.is_active, pump)
+    assert job.status.name == "CANCELLED", job.error
+    assert bpy.ops.dreamsmith.retry(job=job.request_id) == {"FINISHED"}
+    wait_until(lambda: job.status.name in {"QUEUED", "RUNNING"} or not job.is_active, pump)
+    assert job.is_active, job.error
+    bpy.ops.dreamsmith.cancel(job=job.request_id)
+    wait_until(lambda: not job.is_active, pump)
+    assert bpy.ops.dreamsmith.delete(job=job.request_id) == {"FINISHED"}
+    assert not pump.jobs
+    # The server is told in passing: asked again it has none of that name.
+    pump.jobs[job.request_id] = job
+    end = time.monotonic() + PATIENCE_SECONDS
+    while "forgotten" not in job.error:
+        assert time.monotonic() < end, job.status
+        pump.follow(job)
+        wait_until(lambda: job.status.name != "STARTING", pump)

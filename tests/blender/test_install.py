@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import json
 import subprocess
 import sys
 import zipfile
@@ -28,6 +30,41 @@ def test_two_builds_are_the_same_bytes(archive: Path, backend_python: Path, tmp_
     again = next(tmp_path.glob("*.zip"))
     assert again.name == archive.name
     assert again.read_bytes() == archive.read_bytes()
+
+
+def test_a_repository_is_a_folder_that_blender_installs_from(
+    archive: Path, backend_python: Path, tmp_path: Path
+) -> None:
+    command = [backend_python, ROOT / "build_addon.py", "--platform", "current"]
+    command += ["--blender-python", sys.executable]
+    for name in ("one", "two"):
+        subprocess.run([*command, "--repository", tmp_path / name], check=True)
+    one, two = (tmp_path / name for name in ("one", "two"))
+    assert sorted(path.name for path in one.iterdir()) == [archive.name, "index.json"]
+    assert (one / "index.json").read_bytes() == (two / "index.json").read_bytes()
+    listing = json.loads((one / "index.json").read_text(encoding="utf-8"))
+    (item,) = listing["data"]
+    zipped = one / item["archive_url"]
+    assert zipped.read_bytes() == archive.read_bytes()
+    digest = hashlib.sha256(zipped.read_bytes()).hexdigest()
+    assert item["archive_hash"] == f"sha256:{digest}"
+    listed = bpy.context.preferences.extensions.repos
+    found = listed.new(name="Studio", module="studio", remote_url=f"{one.as_uri()}/index.json")
+    try:
+        bpy.context.preferences.system.use_online_access = True
+        bpy.ops.extensions.repo_sync(repo_index=list(listed).index(found))
+        answer = bpy.ops.extensions.package_install(
+            repo_index=list(listed).index(found), pkg_id="dreamsmith", enable_on_install=False
+        )
+        assert answer == {"FINISHED"}
+        where = Path(bpy.utils.user_resource("EXTENSIONS", path="studio")) / "dreamsmith"
+        assert (where / "blender_manifest.toml").is_file()
+        bpy.ops.extensions.package_uninstall(
+            repo_index=list(listed).index(found), pkg_id="dreamsmith"
+        )
+    finally:
+        bpy.context.preferences.system.use_online_access = False
+        listed.remove(found)
 
 
 def test_the_zip_holds_the_api_and_no_generated_code(archive: Path) -> None:
@@ -71,16 +108,18 @@ def test_blender_finds_no_policy_violation(
 
 
 def every_property() -> list[tuple[str, bpy.types.Property]]:
+    preferences = bpy.context.preferences.addons[MODULE].preferences.bl_rna
     types = (
         bpy.types.Scene.bl_rna.properties["dreamsmith"].fixed_type,
-        bpy.ops.dreamsmith.generate.get_rna_type(),
-        bpy.context.preferences.addons[MODULE].preferences.bl_rna,
+        preferences,
+        preferences.properties["servers"].fixed_type,
+        *(getattr(bpy.ops.dreamsmith, name).get_rna_type() for name in dir(bpy.ops.dreamsmith)),
     )
     return [
         (owner.identifier, item)
         for owner in types
         for item in owner.properties
-        if not item.is_readonly and item.identifier not in {"name", "bl_idname"}
+        if not item.is_readonly and item.identifier not in {"bl_idname"}
     ]
 
 
@@ -89,5 +128,7 @@ def test_every_property_and_operator_has_a_tooltip(addon: ModuleType) -> None:
     assert len(found) > 20
     for owner, item in found:
         assert len(item.description) > 10, f"{owner}.{item.identifier}"
-    for name in ("generate", "cancel", "add_result"):
-        assert getattr(bpy.ops.dreamsmith, name).get_rna_type().description
+    names = dir(bpy.ops.dreamsmith)
+    assert {"generate", "cancel", "pause", "import_result", "test_connection"} <= set(names)
+    for name in names:
+        assert len(getattr(bpy.ops.dreamsmith, name).get_rna_type().description) > 10, name

@@ -23,18 +23,26 @@ class Recorder:
     def _part(self, **_: Any) -> Recorder:
         return Recorder(self.log)
 
-    row = column = box = _part
+    row = column = box = split = _part
+
+    def template_list(self, kind: str, name: str, data: Any, prop: str, *_: Any, **__: Any) -> None:
+        assert getattr(bpy.types, kind)
+        self.log.append(("list", prop))
+
+    def template_icon(self, icon: int, **_: Any) -> None:
+        self.log.append(("picture", str(icon)))
 
     def prop(self, data: Any, name: str, **options: Any) -> None:
         assert name in data.bl_rna.properties, name
         self._check("prop", options)
         self.log.append(("prop" if self.enabled else "disabled", name))
 
-    def operator(self, name: str, **options: Any) -> None:
+    def operator(self, name: str, **options: Any) -> SimpleNamespace:
         group, _, function = name.partition(".")
         getattr(getattr(bpy.ops, group), function).get_rna_type()
         self._check("operator", options)
-        self.log.append(("operator", name))
+        self.log.append(("operator" if self.enabled else "disabled", name))
+        return SimpleNamespace()
 
     def label(self, **options: Any) -> None:
         self._check("label", options)
@@ -62,10 +70,48 @@ def draw(name: str) -> Recorder:
         addons=bpy.context.preferences.addons, system=SimpleNamespace(ui_scale=1.0)
     )
     context = SimpleNamespace(
-        scene=bpy.context.scene, preferences=preferences, region=SimpleNamespace(width=260)
+        scene=bpy.context.scene,
+        preferences=preferences,
+        region=SimpleNamespace(width=260),
+        window_manager=bpy.context.window_manager,
     )
-    getattr(panels, name).draw(SimpleNamespace(layout=layout), context)
+    drawn = SimpleNamespace(layout=layout)
+    kind = getattr(panels, name)
+    for method in ("_draw_generate",):
+        if hasattr(kind, method):
+            setattr(drawn, method, getattr(kind, method).__get__(drawn))
+    kind.draw(drawn, context)
     return layout
+
+
+@pytest.fixture
+def server(pump: ModuleType) -> Any:
+    """What the chosen server has said of itself, when it was asked."""
+    servers = importlib.import_module(f"{MODULE}.servers")
+    facts = {
+        "address": "127.0.0.1:50051",
+        "latency_seconds": 0.002,
+        "version": "0.1.0",
+        "methods": ["ssd", "sds"],
+        "presets": ["draft"],
+        "recipes": ["ssd"],
+        "priors": [{"name": "bundled", "words": ["a", "red", "mug"]}],
+        "devices": [{"kind": "cpu", "name": "CPU", "memory_bytes": 0}],
+        "limits": {"max_prompt_length": 2000, "max_steps": 100, "max_active_jobs": 4},
+        "finished": [],
+        "is_encrypted": False,
+    }
+    found = servers.of("127.0.0.1:50051")
+    found.facts = facts
+    return found
+
+
+def add(pump: ModuleType, job: Any) -> Any:
+    """Put a job into the list and select it."""
+    joblist = importlib.import_module(f"{MODULE}.joblist")
+    pump.jobs[job.request_id] = job
+    joblist.select(job.request_id)
+    return job
 
 
 def test_the_panel_asks_for_everything(pump: ModuleType) -> None:
@@ -73,44 +119,146 @@ def test_the_panel_asks_for_everything(pump: ModuleType) -> None:
     assert main.texts("prop") == [
         "prompt",
         "negative_prompt",
-        "method",
         "preset",
-        "seed",
-        "variations",
+        "method",
+        "recipe",
+        "prior",
         "height",
+        "variations",
+        "seed",
+        "lock_seed",
     ]
-    assert main.texts("operator") == ["dreamsmith.generate"]
+    assert main.texts("operator") == ["dreamsmith.roll_seed", "dreamsmith.generate"]
     cameras = draw("DREAMSMITH_PT_cameras")
-    assert set(cameras.texts("prop")) == {"azimuth", "elevation", "distance", "fov"}
-    assert draw("DREAMSMITH_PT_advanced").texts("prop") == ["server", "prior", "steps"]
+    assert {"azimuth", "elevation", "distance", "fov"} <= set(cameras.texts("prop"))
+    advanced = draw("DREAMSMITH_PT_advanced")
+    assert advanced.texts("prop") == ["texture_size", "face_budget", "steps"]
 
 
-def test_while_it_runs_the_panel_shows_progress_and_cancel(pump: ModuleType) -> None:
-    pump.current = meshes.session()
-    pump.current.stage, pump.current.fraction = "field", 0.4
-    pump.current.remaining_seconds = 65.0
-    main = draw("DREAMSMITH_PT_main")
-    assert main.texts("progress") == ["Shaping 40%, about 1 min 5 s left"]
-    assert main.texts("operator") == ["dreamsmith.cancel"]
-    assert not main.texts("prop")
+def test_a_running_job_shows_progress_and_cancel(pump: ModuleType) -> None:
+    job = add(pump, meshes.session())
+    job.stage, job.fraction, job.remaining_seconds = "field", 0.4, 65.0
+    drawn = draw("DREAMSMITH_PT_jobs")
+    assert drawn.texts("progress") == ["Shaping 40%, about 1 min 5 s left"]
+    found = drawn.texts("operator")
+    assert {"dreamsmith.cancel", "dreamsmith.pause", "dreamsmith.duplicate"} <= set(found)
+    assert not {"dreamsmith.delete", "dreamsmith.import_result"} & set(found)
+    # The next one can be begun meanwhile.
+    assert "dreamsmith.generate" in draw("DREAMSMITH_PT_main").texts("operator")
 
 
 def test_an_error_is_shown_in_full(pump: ModuleType) -> None:
     error = "No Dreamsmith server answers at 127.0.0.1:50051: start one with `dreamsmith serve`"
-    pump.current = meshes.session()
-    pump.current.fail(error)
-    assert " ".join(draw("DREAMSMITH_PT_main").texts("label")) == error
+    add(pump, meshes.session()).fail(error)
+    drawn = draw("DREAMSMITH_PT_jobs")
+    assert " ".join(drawn.texts("label")) == f"Failed {error}"
+    assert "dreamsmith.retry" in drawn.texts("operator")
 
 
-def test_a_result_for_another_file_is_offered(pump: ModuleType) -> None:
+@pytest.mark.parametrize(
+    ("status", "operator"),
+    [("READY", "import_result"), ("PAUSED", "resume"), ("AWAY", "reconnect"), ("FAILED", "retry")],
+)
+def test_a_job_offers_what_can_be_done_with_it(
+    pump: ModuleType, status: str, operator: str
+) -> None:
     session = importlib.import_module(f"{MODULE}.session")
-    pump.current = meshes.session()
-    pump.current.status = session.Status.READY
-    assert "dreamsmith.add_result" in draw("DREAMSMITH_PT_main").texts("operator")
+    add(pump, meshes.session()).status = session.Status[status]
+    found = draw("DREAMSMITH_PT_jobs").texts("operator")
+    assert {f"dreamsmith.{operator}", "dreamsmith.delete"} <= set(found)
 
 
-@pytest.mark.parametrize("name", ["IDLE", "STARTING", "QUEUED", "CANCELLING", "CANCELLED"])
-def test_the_panel_draws_in_every_state(pump: ModuleType, name: str) -> None:
+def test_the_panels_draw_in_every_state(pump: ModuleType) -> None:
     session = importlib.import_module(f"{MODULE}.session")
-    pump.current = session.Session(session.Status[name])
-    assert len(draw("DREAMSMITH_PT_main").texts("operator")) == 1
+    for status in session.Status:
+        add(pump, meshes.session()).status = status
+        assert draw("DREAMSMITH_PT_jobs").texts("list") == ["dreamsmith_jobs"]
+
+
+def test_what_the_server_cannot_do_is_greyed_out_with_the_reason(
+    pump: ModuleType, server: Any
+) -> None:
+    settings = bpy.context.scene.dreamsmith
+    assert "dreamsmith.generate" in draw("DREAMSMITH_PT_main").texts("operator")
+    settings.method = "vsd"
+    drawn = draw("DREAMSMITH_PT_main")
+    assert "dreamsmith.generate" in drawn.texts("disabled")
+    assert "This server has no method vsd: it offers ssd, sds" in " ".join(drawn.texts("label"))
+
+
+def test_a_word_that_the_prior_does_not_know_is_said_before_it_costs_time(
+    pump: ModuleType, server: Any
+) -> None:
+    bpy.context.scene.dreamsmith.prompt = "a red dragon"
+    drawn = draw("DREAMSMITH_PT_main")
+    assert "does not know: dragon" in " ".join(drawn.texts("label"))
+    assert "dreamsmith.generate" in drawn.texts("operator")
+
+
+def test_the_time_is_told_from_jobs_like_it(pump: ModuleType, server: Any) -> None:
+    assert "Time unknown: none like it was made yet" in draw("DREAMSMITH_PT_main").texts("label")
+    like_it = {"method": "ssd", "preset": "draft", "prior": "bundled", "recipe": "", "steps": 0}
+    server.facts["finished"] = [
+        {**like_it, "variations": 1, "seconds": 60.0},
+        {**like_it, "variations": 2, "seconds": 160.0},
+    ]
+    bpy.context.scene.dreamsmith.variations = 2
+    assert "About 2 min 20 s, by 2 like it" in draw("DREAMSMITH_PT_main").texts("label")
+
+
+def test_a_server_that_does_not_answer_offers_to_start_one(pump: ModuleType) -> None:
+    servers = importlib.import_module(f"{MODULE}.servers")
+    servers.of("127.0.0.1:50051").error = "No Dreamsmith server answers"
+    drawn = draw("DREAMSMITH_PT_main")
+    assert "dreamsmith.generate" in drawn.texts("disabled")
+    assert "dreamsmith.start_backend" in drawn.texts("operator")
+
+
+def test_the_server_panel_says_what_it_is(pump: ModuleType, server: Any) -> None:
+    text = " ".join(draw("DREAMSMITH_PT_server").texts("label"))
+    assert "Dreamsmith 0.1.0, answers in 2 ms" in text
+    assert "Priors: bundled" in text
+
+
+def test_the_list_is_searched_and_shows_the_newest_first(pump: ModuleType) -> None:
+    joblist = importlib.import_module(f"{MODULE}.joblist")
+    for number, prompt in enumerate(("a red mug", "a blue table", "a red table")):
+        job = meshes.session()
+        job.request |= {
+            "prompt": prompt,
+            "request_id": f"00000000-0000-4000-8000-00000000000{number}",
+        }
+        add(pump, job)
+    shown = SimpleNamespace(filter_name="red tab", use_filter_invert=False, bitflag_filter_item=1)
+    manager = bpy.context.window_manager
+    flags, order = joblist.DREAMSMITH_UL_jobs.filter_items(
+        shown, bpy.context, manager, "dreamsmith_jobs"
+    )
+    there = [pump.jobs[item.name].request["prompt"] for item in manager.dreamsmith_jobs]
+    assert [text for text, flag in zip(there, flags, strict=True) if flag] == ["a red table"]
+    assert there[order.index(0)] == "a red table"
+
+
+def test_every_line_of_the_list_draws(pump: ModuleType) -> None:
+    joblist = importlib.import_module(f"{MODULE}.joblist")
+    session = importlib.import_module(f"{MODULE}.session")
+    for status in session.Status:
+        job = add(pump, meshes.session())
+        job.status = status
+        layout = Recorder()
+        (item,) = bpy.context.window_manager.dreamsmith_jobs
+        joblist.DREAMSMITH_UL_jobs.draw_item(
+            SimpleNamespace(), bpy.context, layout, None, item, 0, None, ""
+        )
+        assert "a red mug" in layout.texts("label")
+
+
+def test_a_job_fills_the_panel_again(pump: ModuleType) -> None:
+    job = add(pump, meshes.session())
+    job.request |= {"prompt": "a green vase", "seed": 41, "recipe": "ssd", "texture_size": 1024}
+    settings = bpy.context.scene.dreamsmith
+    bpy.ops.dreamsmith.duplicate(job=job.request_id)
+    assert (settings.prompt, settings.seed, settings.recipe) == ("a green vase", 41, "ssd")
+    assert settings.texture_size == "1024"
+    assert tuple(settings.elevation) == (-10.0, 60.0)
+    assert settings.lock_seed

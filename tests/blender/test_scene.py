@@ -34,7 +34,9 @@ def test_a_growing_mesh_shows_its_vertex_colours(scene: ModuleType) -> None:
     color = item.data.color_attributes["Color"].data[0].color_srgb
     assert color[0] == pytest.approx(200 / 255, abs=1e-3)
     assert item.data.materials[0].node_tree.nodes["Color Attribute"].layer_name == "Color"
-    assert bpy.data.collections["Dreamsmith"].objects.get(item.name) is item
+    (of_the_job,) = bpy.data.collections["Dreamsmith"].children
+    assert of_the_job.name == "a red mug"
+    assert of_the_job.objects.get(item.name) is item
 
 
 def test_a_growing_mesh_is_one_object_whatever_arrives(scene: ModuleType) -> None:
@@ -55,7 +57,7 @@ def test_variations_stand_side_by_side_and_go_with_one_undo(scene: ModuleType) -
     only_mesh().location = (3, 1, 0)
     session.results = [meshes.result(variation) for variation in (1, 2, 4)]
     first = scene.finish(session)
-    made = sorted(bpy.data.collections["Dreamsmith"].objects, key=lambda item: item.location.x)
+    made = sorted(bpy.data.collections["Dreamsmith"].all_objects, key=lambda item: item.location.x)
     assert made[0] is first
     assert [item["dreamsmith_variation"] for item in made] == [1, 2, 4]
     for item, x in zip(made, (3.0, 4.2, 5.4), strict=True):
@@ -64,7 +66,7 @@ def test_variations_stand_side_by_side_and_go_with_one_undo(scene: ModuleType) -
     assert len({item.data.name for item in made}) == 3
     # Nobody but the first is taken for the growing mesh.
     scene.remove_growing({session.job})
-    assert len(bpy.data.collections["Dreamsmith"].objects) == 3
+    assert len(bpy.data.collections["Dreamsmith"].all_objects) == 3
 
 
 def test_the_result_takes_the_place_of_the_growing_mesh(scene: ModuleType) -> None:
@@ -145,7 +147,9 @@ def test_undo_does_not_bring_back_a_growing_mesh_for_good(
     scene.grow(session, meshes.tetrahedron(color=10))
     bpy.ops.object.empty_add()
     bpy.ops.ed.undo_push(message="The user's own step, with the growing mesh in it")
-    pump._jobs.add(session.job)
+    session.request["request_id"] = "00000000-0000-4000-8000-000000000001"
+    pump.jobs[session.request_id] = session
+    session.status = importlib.import_module(f"{MODULE}.session").Status.SUCCEEDED
     session.results = [meshes.result()]
     scene.finish(session)
     bpy.ops.ed.undo()
@@ -188,3 +192,22 @@ def test_ended_jobs_leave_no_growing_mesh_behind(scene: ModuleType) -> None:
     assert not bpy.data.meshes
     assert not bpy.data.materials
     assert not bpy.data.collections
+
+
+def test_a_second_job_at_the_same_cursor_stands_beside_the_first(scene: ModuleType) -> None:
+    first, second = meshes.session("jobs/1"), meshes.session("jobs/2")
+    for session in (first, second):
+        scene.grow(session, meshes.tetrahedron(color=10))
+    one, other = sorted(bpy.data.objects, key=lambda item: item.location.x)
+    assert other.location.x - one.location.x > 1.0
+    assert len(bpy.data.collections["Dreamsmith"].children) == 2
+
+
+def test_a_result_that_is_imported_again_is_another_object(scene: ModuleType) -> None:
+    session = meshes.session()
+    for _ in range(2):
+        session.results = [meshes.result()]
+        scene.finish(session)
+    one, other = bpy.data.objects
+    assert one.data is not other.data
+    assert (one.location - other.location).length > 1.0

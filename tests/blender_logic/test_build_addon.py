@@ -43,7 +43,7 @@ def test_the_manifest_names_platform_and_wheels_before_its_tables() -> None:
     found = tomllib.loads(build_addon.with_wheels(manifest, "windows-x64", [wheel]))
     assert found["platforms"] == ["windows-x64"]
     assert found["wheels"] == ["./wheels/grpcio-1-cp311-cp311-win_amd64.whl"]
-    assert set(found["permissions"]) == {"network"}
+    assert set(found["permissions"]) == {"network", "files"}
 
 
 def test_a_wheel_that_is_another_file_than_the_pinned_one_is_refused(tmp_path: Path) -> None:

@@ -11,7 +11,17 @@ import pytest
 ADDON = Path(__file__).parents[2] / "blender_addon"
 SOURCES = sorted(ADDON.rglob("*.py"))
 IN_BLENDER = [path for path in SOURCES if path.parent.name != "sidecar"]
-WITHOUT_BPY = [ADDON / name for name in ("link.py", "session.py", "arrays.py", "request.py")]
+NO_BPY = (
+    "arrays.py",
+    "backend.py",
+    "cameras.py",
+    "history.py",
+    "link.py",
+    "request.py",
+    "rows.py",
+    "session.py",
+)
+WITHOUT_BPY = [ADDON / name for name in NO_BPY]
 
 
 def imports(path: Path) -> set[str]:

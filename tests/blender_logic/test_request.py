@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from addon import request
 
-from dreamsmith.request import METHODS, PRESETS
+from dreamsmith.request import METHODS, PRESETS, RECIPES
 
 VALUES: dict[str, Any] = {
     "prompt": " a red mug ",
@@ -16,6 +16,9 @@ VALUES: dict[str, Any] = {
     "seed": 3,
     "variations": 1,
     "steps": 0,
+    "recipe": "own",
+    "texture_size": "preset",
+    "face_budget": 0,
     "prior": "bundled",
     "height": 0.1,
     "azimuth": (-180.0, 180.0),
@@ -44,6 +47,29 @@ def test_a_range_the_wrong_way_round_is_refused_by_its_name() -> None:
 def test_the_panel_offers_what_the_server_knows() -> None:
     assert {name for name, _, _ in request.METHODS} == set(METHODS)
     assert {name for name, _, _ in request.PRESETS} == set(PRESETS)
+    assert {name for name, _, _ in request.RECIPES} == {"own", *RECIPES}
+
+
+def test_texture_size_and_faces_of_the_preset_are_not_sent() -> None:
+    built = request.build(VALUES)
+    assert (built["recipe"], built["texture_size"], built["face_budget"]) == ("", 0, 0)
+    given = VALUES | {"recipe": "mvdream", "texture_size": "1024", "face_budget": 500}
+    built = request.build(given)
+    assert (built["recipe"], built["texture_size"], built["face_budget"]) == ("mvdream", 1024, 500)
+
+
+def test_a_face_budget_that_makes_no_mesh_is_refused() -> None:
+    with pytest.raises(request.BadRequest, match="at least 100"):
+        request.build(VALUES | {"face_budget": 5})
+
+
+def test_a_request_leads_back_to_the_panel_that_made_it() -> None:
+    given = VALUES | {"prompt": "a mug", "recipe": "ssd", "texture_size": "512", "face_budget": 400}
+    assert request.values_of(request.build(given)) == given
+
+
+def test_a_request_of_an_older_version_fills_what_it_knows() -> None:
+    assert request.values_of({"prompt": "a mug", "seed": 3})["seed"] == 3
 
 
 @pytest.mark.parametrize(

@@ -38,20 +38,21 @@ def progress(session: Session, fraction: float, downloaded: float = 0, total: fl
 def test_a_generation_goes_from_accepted_to_ready() -> None:
     session = Session(Status.STARTING, {"request_id": "r"})
     send(session, "accepted", job="jobs/1", server_version="0.1.0")
-    send(session, "queued")
+    send(session, "state", state="queued")
     assert (session.job, session.status) == ("jobs/1", Status.QUEUED)
     progress(session, 0.25)
     assert session.status is Status.RUNNING
     uv = np.zeros((12, 2), np.float32)
     specs = SPECS | {"corner_uv": {"type": "float32", "components": 2, "count": 12}}
     blocks = mesh_blocks() | {"corner_uv": uv.tobytes(), "albedo": b"png"}
-    result = {"arrays": specs, "roughness": 0.5, "metallic": 0.0}
+    result = {"arrays": specs, "roughness": 0.5, "metallic": 0.0, "seconds": 61.5}
     send(session, "result", blocks, variation=1, is_last=False, **result)
     assert session.status is Status.RUNNING
     send(session, "result", blocks, variation=3, is_last=True, **result)
     assert session.status is Status.READY
     assert session.results[0].mesh.triangles.tolist() == TRIANGLES.tolist()
     assert [found.variation for found in session.results] == [1, 3]
+    assert session.seconds == 61.5
 
 
 def test_messages_of_an_earlier_generation_are_ignored() -> None:
@@ -136,3 +137,35 @@ def test_the_bar_says_stage_share_and_time_left() -> None:
 )
 def test_durations_read_as_a_person_says_them(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_a_job_pauses_and_goes_on() -> None:
+    session = running()
+    progress(session, 0.4)
+    session.status = Status.PAUSING
+    progress(session, 0.41)
+    send(session, "state", state="running")
+    assert session.status is Status.PAUSING
+    send(session, "state", state="paused")
+    assert describe(session) == "Paused at 41%"
+    progress(session, 0.41)
+    assert session.status is Status.PAUSED
+    send(session, "state", state="queued")
+    assert session.status is Status.QUEUED
+    progress(session, 0.5)
+    assert session.status is Status.RUNNING
+
+
+def test_a_command_that_is_refused_lets_the_job_go_on() -> None:
+    session = running()
+    session.status = Status.PAUSING
+    send(session, "refused", message="this server cannot pause jobs")
+    assert session.status is Status.RUNNING
+    assert "cannot pause" in session.error
+
+
+def test_a_job_whose_server_is_gone_has_not_failed() -> None:
+    session = running()
+    send(session, "lost", message="the server does not answer")
+    assert session.status is Status.AWAY
+    assert session.error == "The server does not answer"

@@ -71,25 +71,41 @@ def script() -> driver.Script:
     driver.area().spaces.active.shading.type = "SOLID"
     yield settle()
 
-    # Undo works in the view, where the mouse is now.
+    # Undo works in the view, where the mouse is now; the job is still listed, and comes again.
     mouse.key("Z", ctrl=True)
     yield until("undo", lambda: not made())
+    yield from mouse.find(lambda: is_operator("dreamsmith.import_result"))
+    yield from mouse.click()
+    yield until("the import", lambda: len(made()) == 1)
+    yield settle()
+    driver.screenshot("4_imported_again")
+    mouse.move(region.x + region.width // 4, region.y + region.height // 4)
+    mouse.key("Z", ctrl=True)
+    yield until("undo of the import", lambda: not made())
+
+    settings.show_cameras = True
+    settings.azimuth = (-60, 90)
+    yield settle()
+    yield settle()
+    driver.screenshot("5_cameras")
+    settings.show_cameras = False
 
     bpy.context.scene.dreamsmith.steps = 0
     yield from mouse.find(lambda: is_operator("dreamsmith.generate"))
     yield from mouse.click()
     yield until("the second job", lambda: pump.current.status.name == "RUNNING")
     yield from mouse.find(lambda: is_operator("dreamsmith.cancel"))
-    driver.screenshot("4_cancelling")
+    driver.screenshot("6_cancelling")
     yield from mouse.click()
     yield until("the cancellation", lambda: not pump.current.is_active)
     assert pump.current.status.name == "CANCELLED", pump.current.error
     yield settle()
-    driver.screenshot("5_cancelled")
+    driver.screenshot("7_cancelled")
     assert not made()
 
 
 bpy.ops.preferences.addon_enable(module=MODULE)
-bpy.context.preferences.addons[MODULE].preferences.server = os.environ["DREAMSMITH_SERVER"]
+servers = bpy.context.preferences.addons[MODULE].preferences.servers
+servers[0].address = os.environ["DREAMSMITH_SERVER"]
 bpy.context.preferences.view.show_splash = False
 driver.run(script())

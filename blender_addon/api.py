@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""For scripts inside Blender: begin jobs, wait for them, put what they made into the file.
+
+::
+
+    from bl_ext.user_default.dreamsmith import api
+
+    job = api.submit(prompt="a red mug", preset="draft", seed=7)
+    api.wait(job)
+    mug = api.import_result(job)
+
+All of it runs in Blender's own thread; `wait` blocks, and shows progress to whom it is told.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import bpy
+
+from . import preferences, pump, request, rows
+from .history import NoResult
+from .session import Session, Status
+
+__all__ = ["BadRequest", "JobFailed", "import_result", "jobs", "submit", "wait"]
+
+BadRequest = request.BadRequest
+_INTERVAL_SECONDS = 0.02
+
+
+class JobFailed(Exception):
+    """A job has ended without a result, or nobody can say how it is; the message says why."""
+
+
+def submit(
+    prompt: str, *, server: str = "", request_id: str | None = None, **fields: Any
+) -> Session:
+    """Begin a job and return at once.
+
+    Args:
+        prompt: what to make.
+        server: name or address; empty: the one that is chosen in the preferences.
+        request_id: a UUID; the same one again is the same job. None: a new job.
+        **fields: ``negative_prompt``, ``method``, ``recipe``, ``preset``, ``prior``, ``seed``,
+            ``steps``, ``variations``, ``height``, ``texture_size``, ``face_budget``; ranges
+            ``azimuth``, ``elevation``, ``distance``, ``fov`` as ``(low, high)``. What is not given
+            has its default; the panel is not looked at.
+
+    Returns:
+        The job: ``status``, ``fraction``, ``error``, ``request`` and ``job``, the server's name of
+        it, change while it goes on. In a window its result waits in the list; without one it waits
+        for `import_result`.
+
+    Raises:
+        BadRequest: a field is wrong, or Blender's preferences forbid to reach the server.
+    """
+    unknown = [name for name in fields if name not in rows.DEFAULTS]
+    if unknown:
+        raise BadRequest(f"there is no field {unknown[0]!r}: known are {', '.join(rows.DEFAULTS)}")
+    wanted = request.build({"prompt": prompt, **rows.DEFAULTS, **_texts(fields)})
+    found = preferences.named(bpy.context, server)
+    if request_id is not None:
+        wanted["request_id"] = request_id
+    job = pump.start(wanted, preferences.connection(found), bpy.context.scene.name)
+    # Where it goes is said by `import_result`.
+    job.moved_on = True
+    return job
+
+
+def wait(
+    job: Session,
+    *,
+    timeout_seconds: float | None = None,
+    on_change: Callable[[Session], None] | None = None,
+) -> Session:
+    """Block until a job has ended.
+
+    Args:
+        job: of `submit` or `jobs`.
+        timeout_seconds: None: as long as it takes.
+        on_change: called with the job after each of its messages.
+
+    Raises:
+        JobFailed: it has failed, was cancelled, or its server does not answer.
+        TimeoutError: it still runs.
+    """
+    end = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+    while job.is_active:
+        if not pump.step():
+            time.sleep(_INTERVAL_SECONDS)
+        elif on_change is not None:
+            on_change(job)
+        if end is not None and time.monotonic() > end and job.is_active:
+            raise TimeoutError(f"the job still runs after {timeout_seconds:g} s")
+    if job.status in {Status.FAILED, Status.CANCELLED, Status.AWAY}:
+        raise JobFailed(job.error or "the job was cancelled")
+    return job
+
+
+def import_result(job: Session) -> bpy.types.Object:
+    """Put what a finished job made into the open file, at the 3D cursor, as one undo step.
+
+    Returns:
+        The object; with variations the first one, the others stand beside it in its collection.
+
+    Raises:
+        JobFailed: there is nothing to import.
+    """
+    if job.status not in {Status.READY, Status.SUCCEEDED}:
+        raise JobFailed(job.error or "the job has not ended yet: wait for it first")
+    try:
+        return pump.import_result(job)
+    except NoResult as error:
+        raise JobFailed(str(error)) from None
+
+
+def jobs() -> list[Session]:
+    """All jobs that this Blender knows, also those of earlier sessions; the newest first."""
+    return list(reversed(pump.jobs.values()))
+
+
+def _texts(fields: dict[str, Any]) -> dict[str, Any]:
+    """Numbers are fine where the panel has a list of sizes."""
+    size = fields.get("texture_size")
+    return fields if size is None else {**fields, "texture_size": str(size)}
