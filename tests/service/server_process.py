@@ -17,6 +17,7 @@ from dreamsmith.request import GenerationRequest
 from dreamsmith.wire.loopback import find_token
 
 LIMIT_SECONDS = 240.0
+TESTS = Path(__file__).resolve().parent.parent
 
 
 def small_request(steps: int = 2, seed: int = 0) -> GenerationRequest:
@@ -35,11 +36,16 @@ def wait_until(holds: Callable[[], bool], what: str) -> None:
 
 
 class ServerProcess:
-    """``dreamsmith serve`` on a free port."""
+    """``dreamsmith serve`` on a free port; with workers that make nothing if wanted."""
 
-    def __init__(self, data_dir: Path, port: int = 0, words: Sequence[str] = ()) -> None:
+    def __init__(
+        self, data_dir: Path, port: int = 0, words: Sequence[str] = (), *, scripted: bool = False
+    ) -> None:
         self.data_dir = data_dir
-        command = [sys.executable, "-m", "dreamsmith", "serve", "--json", "--port", str(port)]
+        program = [str(TESTS / "service" / "scripted_server.py")]
+        if not scripted:
+            program = ["-m", "dreamsmith", "serve", "--json"]
+        command = [sys.executable, *program, "--port", str(port)]
         self._errors = (data_dir.parent / f"{data_dir.name}.stderr").open("a+")
         self._process = subprocess.Popen(
             [*command, "--data-dir", str(data_dir), *words],
@@ -71,6 +77,11 @@ class ServerProcess:
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
+
+    def terminate(self) -> int:
+        """As a service manager does; returns the exit code."""
+        self._process.terminate()
+        return self._process.wait(60)
 
     def interrupt(self) -> int:
         """Ctrl-C; returns the exit code."""

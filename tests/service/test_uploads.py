@@ -18,6 +18,7 @@ from grpc_status import rpc_status
 
 from dreamsmith.client.upload import CHUNK_BYTES, LocalFile
 from dreamsmith.errors import InvalidRequest, StoreFull, UploadNotFound, UploadSuperseded
+from dreamsmith.service import folders
 from dreamsmith.service import uploads as module
 from dreamsmith.service.board import Board
 from dreamsmith.service.folders import DataFolder
@@ -254,8 +255,8 @@ def test_there_is_room_or_a_clear_refusal(tmp_path: Path, monkeypatch: pytest.Mo
     async def test(board: Board, folder: DataFolder) -> None:
         uploads = Uploads(board, folder)
         with monkeypatch.context() as patch:
-            patch.setattr(module, "FREE_BYTES", 2**60)
-            with pytest.raises(StoreFull, match="too few for this upload"):
+            patch.setattr(folders, "FREE_BYTES", 2**60)
+            with pytest.raises(StoreFull, match="free some space on it"):
                 await uploads.write("", pieces_of(file))
         with monkeypatch.context() as patch:
             patch.setattr(module, "MAXIMUM_TOTAL_BYTES", 6)

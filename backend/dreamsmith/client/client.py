@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
@@ -47,11 +48,28 @@ from dreamsmith.wire.uploads import is_upload_name
 from dreamsmith.wire.versions import VERSION
 
 DEFAULT_SERVER: Final = "127.0.0.1:50051"
+# A server that is just starting anew is tried again for a second or two; sent twice, no call does
+# anything twice.
+_RETRIES: Final = {
+    "methodConfig": [
+        {
+            "name": [{}],
+            "retryPolicy": {
+                "maxAttempts": 5,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "1s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ]
+}
 _OPTIONS: Final = (
+    ("grpc.service_config", json.dumps(_RETRIES)),
     ("grpc.max_receive_message_length", 24 * 2**20),
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 200),
-    ("grpc.max_reconnect_backoff_ms", 5_000),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.http2.ping_timeout_ms", 10_000),
     # A proxy of the environment is for the web; a server is named by its own address.

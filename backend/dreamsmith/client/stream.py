@@ -19,7 +19,7 @@ from dreamsmith.wire.status import call_to_error
 
 GONE: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 _FIRST_BACKOFF_SECONDS: Final = 0.2
-_LONGEST_BACKOFF_SECONDS: Final = 5.0
+_LONGEST_BACKOFF_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,17 @@ import os
 import shutil
 from collections.abc import Collection
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 import platformdirs
 
-from dreamsmith.errors import ServerNotStarted
+from dreamsmith.errors import ServerNotStarted, StoreFull
 from dreamsmith.files import lock_file
 from dreamsmith.request import GenerationRequest
 from dreamsmith.wire.uploads import upload_digests
+
+FREE_BYTES: Final = 2**30
+"""What stays free on the disk: below it no job and no upload is taken."""
 
 
 def default_data_dir() -> Path:
@@ -99,6 +102,15 @@ class DataFolder:
         for file in _entries(self.uploads):
             if file.name not in kept:
                 file.unlink(missing_ok=True)
+
+    def check_room(self, size_bytes: int = 0) -> None:
+        """Raise `StoreFull` unless `FREE_BYTES` are left on the disk after so much more."""
+        free = shutil.disk_usage(self.root).free
+        if free - size_bytes < FREE_BYTES:
+            raise StoreFull(
+                f"the server's disk has {free // 2**20} MiB left and keeps {FREE_BYTES // 2**20} "
+                "free: free some space on it, `dreamsmith delete` removes jobs"
+            )
 
     def discard(self, name: str) -> None:
         """Remove everything of a job that was deleted."""

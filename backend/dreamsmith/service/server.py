@@ -45,6 +45,7 @@ from dreamsmith.service.logs import info
 from dreamsmith.service.loopback_token import loopback_token
 from dreamsmith.service.metrics import Metrics
 from dreamsmith.service.observing import CallObserver, JobObserver
+from dreamsmith.service.process import WORKER_MODULE
 from dreamsmith.service.scheduler import Scheduler
 from dreamsmith.service.servicers import GenerationServicer
 from dreamsmith.service.small_servicers import CapabilityServicer, UploadServicer
@@ -90,6 +91,7 @@ class ServerOptions:
         retention_days: after which jobs that have ended are deleted; 0 keeps them.
         metrics_port: of this machine, for Prometheus; 0 takes a free one, None answers nowhere.
         has_prompts_in_log: what people ask for may stand in the log.
+        worker_module: what runs an attempt, as ``python -m`` takes it.
     """
 
     data_dir: Path
@@ -101,6 +103,7 @@ class ServerOptions:
     retention_days: float = 30.0
     metrics_port: int | None = None
     has_prompts_in_log: bool = False
+    worker_module: str = WORKER_MODULE
 
     @property
     def data_dir_option(self) -> str:
@@ -144,7 +147,7 @@ async def _serve(
     board = await Board.open(folder.database)
     metrics = Metrics()
     board.on_change = JobObserver(metrics, with_prompts=options.has_prompts_in_log)
-    engine = LocalEngine(folder, vram_gib=options.vram_gib)
+    engine = LocalEngine(folder, vram_gib=options.vram_gib, worker_module=options.worker_module)
     scheduler = Scheduler(board, folder, engine)
     uploads = Uploads(board, folder)
     housekeeping = Housekeeping(board, scheduler, uploads, folder, options.retention_days)

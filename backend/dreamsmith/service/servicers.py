@@ -78,6 +78,7 @@ class GenerationServicer:
                 "priority",
                 f"priority must be {LOWEST_PRIORITY} to {HIGHEST_PRIORITY}, not {message.priority}",
             )
+        await asyncio.to_thread(self._folder.check_room)
         request = await asyncio.to_thread(_check_request, convert.spec_to_request(message.spec))
         job = await self._board.submit(
             message.request_id, request, owner=OWNER.get(), priority=message.priority

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import shutil
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -34,9 +33,6 @@ MAXIMUM_TOTAL_BYTES: Final = 8 * 2**30
 MAXIMUM_COUNT: Final = 1000
 KEPT_SECONDS: Final = 24 * 3600.0
 """How long an upload is kept that no job needs."""
-
-FREE_BYTES: Final = 2**30
-"""What must stay free on the disk after an upload."""
 
 
 @dataclass(slots=True)
@@ -125,7 +121,7 @@ class Uploads:
     ) -> api.Upload:
         async with writer.lock:
             received = await asyncio.to_thread(self._received, upload)
-            await asyncio.to_thread(self._check_room, upload.size_bytes - received)
+            await asyncio.to_thread(self._folder.check_room, upload.size_bytes - received)
         piece: api.WriteUploadRequest | None = first
         while piece is not None:
             if piece is not first and (piece.name or piece.size_bytes):
@@ -166,15 +162,6 @@ class Uploads:
         except FileNotFoundError:
             return 0
 
-    def _check_room(self, size_bytes: int) -> None:
-        self._folder.uploads.mkdir(exist_ok=True)
-        free = shutil.disk_usage(self._folder.uploads).free
-        if free - size_bytes < FREE_BYTES:
-            raise StoreFull(
-                f"the server's disk has {free} bytes left, too few for this upload: free some "
-                "space on it"
-            )
-
 
 def _check(piece: api.WriteUploadRequest, received: int, upload: StoredUpload) -> None:
     if piece.offset != received:
@@ -194,6 +181,7 @@ def _check(piece: api.WriteUploadRequest, received: int, upload: StoredUpload) -
 
 def _append(path: Path, offset: int, data: bytes) -> None:
     try:
+        path.parent.mkdir(exist_ok=True)
         with path.open("ab") as file:
             # What a write that failed has left is not counted as received.
             file.truncate(offset)
