@@ -67,6 +67,10 @@ class ServerProcess:
         """What a call without our client has to bring."""
         return (("authorization", f"Bearer {find_token(self.port)}"),)
 
+    def errors(self) -> str:
+        """What it has written to its log."""
+        return Path(self._errors.name).read_text()
+
     def client(self) -> Client:
         return Client(self.address, timeout_seconds=60, reconnect_seconds=60)
 

@@ -76,9 +76,10 @@ class Authentication(grpc.aio.ServerInterceptor):
         async def answer(request: Any, context: _Context) -> Any:
             try:
                 enter(admit(context))
+                message = _decoded(decode, request)
             except DreamsmithError as error:
                 await _abort(context, error)
-            return await inner(await _decoded(decode, request, context), context)
+            return await inner(message, context)
 
         if handler.request_streaming:
             return grpc.stream_unary_rpc_method_handler(answer, None, handler.response_serializer)
@@ -93,7 +94,7 @@ class Authentication(grpc.aio.ServerInterceptor):
                 enter(caller)
                 with self._counted(caller.name):
                     checked = time.monotonic()
-                    message = await _decoded(decode, request, context)
+                    message = _decoded(decode, request)
                     async for item in inner(message, context):
                         if time.monotonic() - checked > _CHECK_AGAIN_SECONDS:
                             admit(context)
@@ -162,27 +163,31 @@ class Authentication(grpc.aio.ServerInterceptor):
         return Caller(record.name, record.scope)
 
 
-async def _decoded(decode: Callable[[bytes], Any] | None, request: Any, context: _Context) -> Any:
-    """A request, or each message of a stream of them; only once the caller is known."""
+def _decoded(decode: Callable[[bytes], Any] | None, request: Any) -> Any:
+    """A request, or each message of a stream of them; only once the caller is known.
+
+    Raises:
+        MalformedRequest: it is no message of the method; of a stream when it is read.
+    """
     if decode is None:
         return request
     if hasattr(request, "__aiter__"):
-        return _decoded_stream(decode, request, context)
-    return await _decode(decode, request, context)
+        return _decoded_stream(decode, request)
+    return _decode(decode, request)
 
 
 async def _decoded_stream(
-    decode: Callable[[bytes], Any], requests: AsyncIterator[bytes], context: _Context
+    decode: Callable[[bytes], Any], requests: AsyncIterator[bytes]
 ) -> AsyncIterator[Any]:
     async for request in requests:
-        yield await _decode(decode, request, context)
+        yield _decode(decode, request)
 
 
-async def _decode(decode: Callable[[bytes], Any], request: bytes, context: _Context) -> Any:
+def _decode(decode: Callable[[bytes], Any], request: bytes) -> Any:
     try:
         return decode(request)
     except Exception:
-        await _abort(context, MalformedRequest("the request is not a message of this method"))
+        raise MalformedRequest("the request is not a message of this method") from None
 
 
 async def _abort(context: _Context, error: DreamsmithError) -> None:

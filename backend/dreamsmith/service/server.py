@@ -55,7 +55,7 @@ from dreamsmith.v1 import generation_pb2 as api
 from dreamsmith.v1 import generation_pb2_grpc as api_grpc
 from dreamsmith.wire.loopback import is_loopback
 
-_SERVICES = tuple(
+SERVICES = tuple(
     api.DESCRIPTOR.services_by_name[name].full_name
     for name in ("GenerationService", "UploadService", "CapabilityService")
 )
@@ -166,7 +166,7 @@ async def _serve(
     healthiness: Any = vars(health)["aio"].HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthiness, server)
     if options.has_reflection:
-        names = (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
     listening = open_port(server, options.host, options.port, options.tls)
     # Behind any other address it would lie about for nobody.
@@ -176,7 +176,7 @@ async def _serve(
         running = asyncio.create_task(scheduler.run())
         tidying = asyncio.create_task(housekeeping.run())
         watch = Health(
-            healthiness, _SERVICES, board, folder.root, metrics, lambda: not running.done()
+            healthiness, SERVICES, board, folder.root, metrics, lambda: not running.done()
         )
         await watch.look()
         watching = asyncio.create_task(watch.run())

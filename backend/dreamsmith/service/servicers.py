@@ -215,7 +215,7 @@ class GenerationServicer:
         parts = re.fullmatch(r"(jobs/[^/]+)/artifacts/([^/]+)", name)
         if parts is None:
             raise InvalidRequest(
-                "name", f"an artifact's name is jobs/JOB/artifacts/FILE, not {name!r}"
+                "name", f"an artifact's name is jobs/JOB/artifacts/FILE, not {name[:100]!r}"
             )
         job = await self._own(parts[1])
         for artifact in job.artifacts:
@@ -223,7 +223,7 @@ class GenerationServicer:
                 return job, artifact
         there = ", ".join(artifact.name for artifact in job.artifacts)
         raise ArtifactNotFound(
-            f"{job.name} is {job.state.value} and has no file {parts[2]!r}: "
+            f"{job.name} is {job.state.value} and has no file {parts[2][:100]!r}: "
             + (f"it has {there}" if there else "its files are there once it has succeeded")
         )
 

@@ -251,7 +251,7 @@ class Store:
             "SELECT * FROM job WHERE name = ?", (name,)
         ).fetchone()
         if row is None:
-            raise JobNotFound(f"the server has no job {name!r}: `dreamsmith jobs` lists them")
+            raise JobNotFound(f"the server has no job {name[:100]!r}: `dreamsmith jobs` lists them")
         return row
 
     def _append(self, job_id: int, job: Job, events: tuple[Event, ...]) -> None:
