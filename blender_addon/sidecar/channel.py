@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import functools
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,9 @@ import grpc
 import local_token
 from schema import Schema
 
-CALL_TIMEOUT_SECONDS = 15.0
+# The first call after a server's start waits until that knows its devices, which a busy machine
+# takes long for. One that is not there says so at once.
+CALL_TIMEOUT_SECONDS = 60.0
 MAXIMUM_MESSAGE_BYTES = 32 << 20
 MAXIMUM_TOKEN_BYTES = 1 << 14
 
@@ -52,8 +56,9 @@ class Connection:
         return self._start(service, method, timeout, fields)
 
     def metadata(self) -> list[tuple[str, str]]:
-        """What a call brings: the token of a server on this machine, new at each of its starts."""
-        return local_token.metadata(self.address) if self._finds_token else []
+        """What a call brings: our version, and the newest token of a server on this machine."""
+        token = local_token.metadata(self.address) if self._finds_token else []
+        return [("dreamsmith-version", _version()), *token]
 
     def _start(self, service: str, method: str, timeout: float, fields: Mapping[str, Any]) -> Any:
         request = self.schema.message(f"{method}Request")(**fields)
@@ -79,6 +84,13 @@ class Connection:
                 "change the address, or update the older of the two"
             )
         return details or f"the server answered {code.name}"
+
+
+@functools.cache
+def _version() -> str:
+    """The extension's, which a server compares with its own."""
+    manifest = Path(__file__).parents[1] / "blender_manifest.toml"
+    return str(tomllib.loads(manifest.read_text(encoding="utf-8"))["version"])
 
 
 def _open(settings: Mapping[str, Any]) -> grpc.Channel:
