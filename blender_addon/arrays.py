@@ -26,16 +26,20 @@ class MeshArrays:
         triangles: int32, shape (F, 3), counter-clockwise seen from outside.
         corner_uv: float32, shape (F * 3, 2), (0, 0) bottom left; None without a texture.
         colors: uint8, shape (V, 3), sRGB; None where a texture holds the colour.
+        edges: int32, shape (E, 2), each once; None where Blender has to find them.
+        corner_edges: int32, shape (F * 3,): the edge from each corner to the next one of its face.
     """
 
     positions: NDArray[np.float32]
     triangles: NDArray[np.int32]
     corner_uv: NDArray[np.float32] | None = None
     colors: NDArray[np.uint8] | None = None
+    edges: NDArray[np.int32] | None = None
+    corner_edges: NDArray[np.int32] | None = None
 
 
 def decode(specs: Mapping[str, Mapping[str, Any]], blocks: Mapping[str, memoryview]) -> MeshArrays:
-    """The mesh of arrays ``positions``, ``triangles`` and optionally ``corner_uv``, ``colors``.
+    """The mesh of arrays ``positions``, ``triangles`` and what else there may be of `MeshArrays`.
 
     Args:
         specs: of each array its ``type``, ``components`` and ``count``.
@@ -61,7 +65,25 @@ def decode(specs: Mapping[str, Mapping[str, Any]], blocks: Mapping[str, memoryvi
     colors = _array(specs, blocks, "colors", "uint8", 3)
     if colors is not None and len(colors) != len(positions):
         raise BadMesh("the server sent colours that do not fit the mesh")
-    return MeshArrays(positions, triangles.view(np.int32), corner_uv, colors)
+    edges = _array(specs, blocks, "edges", "uint32", 2)
+    corner_edges = _array(specs, blocks, "corner_edges", "uint32", 1)
+    if edges is None or corner_edges is None:
+        return MeshArrays(positions, triangles.view(np.int32), corner_uv, colors)
+    if (
+        not len(edges)
+        or len(corner_edges) != triangles.size
+        or int(edges.max()) >= len(positions)
+        or int(corner_edges.max()) >= len(edges)
+    ):
+        raise BadMesh("the helper process found edges that do not fit the mesh")
+    return MeshArrays(
+        positions,
+        triangles.view(np.int32),
+        corner_uv,
+        colors,
+        edges.view(np.int32),
+        corner_edges.view(np.int32).ravel(),
+    )
 
 
 def _array(

@@ -28,7 +28,7 @@ from .session import Session, Status
 DONE, BAD_INPUT, NO_SERVER, JOB_FAILED, CANCELLED = 0, 2, 3, 4, 130
 STATE_FILE = "dreamsmith-batch.json"
 LOG_FILE = "dreamsmith-batch.jsonl"
-_ANSWER_SECONDS = 60.0
+_ANSWER_SECONDS = 130.0
 _INTERVAL_SECONDS = 0.05
 
 

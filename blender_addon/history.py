@@ -124,8 +124,9 @@ def _session(values: Mapping[str, Any], folder: Path) -> Session:
     if session.request_id != folder.name or not isinstance(session.request["prompt"], str):
         raise ValueError(f"{folder} holds another job")
     session.moved_on = True
-    if session.status in ACTIVE:
-        session.status = Status.AWAY
+    if session.status in ACTIVE or session.status is Status.AWAY:
+        # Why nobody could follow it last time need not hold any more.
+        session.status, session.error = Status.AWAY, ""
     return session
 
 

@@ -7,7 +7,7 @@ import bpy
 
 from . import backend, preferences, pump, request, servers
 
-_ANSWER_SECONDS = 40.0
+_ANSWER_SECONDS = 130.0
 
 
 class DREAMSMITH_OT_test_connection(bpy.types.Operator):

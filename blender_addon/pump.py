@@ -23,8 +23,9 @@ from .session import ACTIVE, Session, Status
 
 ACTIVE_INTERVAL_SECONDS = 0.1
 _BLOCKING_INTERVAL_SECONDS = 0.02
-# Of one tick: what is left then waits for the next one, and a newer preview takes its place.
-_BUDGET_SECONDS = 0.006
+_BUSY_INTERVAL_SECONDS = 0.01
+# No more work is begun after so much of a tick; a newer preview takes the place of one that waits.
+_BUDGET_SECONDS = 0.002
 
 # Live state, never kept in a file: the jobs by request id, the oldest first, and the one that was
 # begun last.
@@ -37,6 +38,7 @@ _asking: set[str] = set()
 on_change: list[Callable[[], None]] = []
 # Those of which something has arrived that is not in the scene yet.
 _changed: dict[str, Session] = {}
+_has_waited = False
 
 
 def history() -> History:
@@ -162,7 +164,13 @@ def is_busy() -> bool:
 
 
 def step() -> bool:
-    """Take in all that has arrived and put it into the scene; whether there was anything."""
+    """Take in what has arrived and put it into the scene; whether there was anything to do.
+
+    Receiving a large mesh takes about as long as showing it: then that is left to the next call,
+    so that the interface waits for neither twice.
+    """
+    global _has_waited  # noqa: PLW0603
+    end = time.perf_counter() + _BUDGET_SECONDS
     messages = _receive()
     for header, blocks in messages:
         if header["event"] == "server":
@@ -172,13 +180,16 @@ def step() -> bool:
             job = jobs[header["request_id"]]
             job.receive(header, blocks)
             _changed[job.request_id] = job
-    end = time.perf_counter() + _BUDGET_SECONDS
-    while _changed and time.perf_counter() < end:
+    had_work = bool(messages or _changed)
+    must = _has_waited or not messages
+    while _changed and (must or time.perf_counter() < end):
+        must = False
         # The one that waits longest first.
         job = _changed.pop(next(iter(_changed)))
         arrivals.apply(job)
         _save(job)
-    return bool(messages)
+    _has_waited = bool(_changed)
+    return had_work
 
 
 def import_result(job: Session) -> bpy.types.Object:
@@ -271,6 +282,8 @@ def _tick() -> float | None:
         current.fail(f"the result could not be put into the scene: {error}")
     if redraw.shown(jobs.values()) != before:
         redraw.redraw()
+    if _changed:
+        return _BUSY_INTERVAL_SECONDS
     return ACTIVE_INTERVAL_SECONDS if is_busy() else None
 
 

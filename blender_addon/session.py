@@ -100,6 +100,8 @@ class Session:
         error: one line for a person, once it failed.
         image_png: the newest preview picture; `take_image` hands it out once.
         preview: the newest preview mesh; `take_preview` hands it out once.
+        preview_color: mean sRGB colour of the newest preview mesh, each channel in [0, 1]; None
+            before the first.
         results: the finished assets, one for each variation; complete once `status` is READY.
         moved_on: another file was opened since the job began, or another Blender.
     """
@@ -123,6 +125,7 @@ class Session:
     error: str = ""
     image_png: bytes | None = None
     preview: arrays.MeshArrays | None = None
+    preview_color: tuple[float, ...] | None = None
     results: list[Result] = field(default_factory=list)
     moved_on: bool = False
 
@@ -178,6 +181,8 @@ class Session:
             self.image_png = bytes(blocks["png"])
         elif event == "preview_mesh":
             self.preview = arrays.decode(header["arrays"], blocks)
+            if self.preview.colors is not None:
+                self.preview_color = tuple(self.preview.colors.mean(axis=0) / 255.0)
         elif event == "result":
             self._add(header, blocks)
         elif event == "cancelled":

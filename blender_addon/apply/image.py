@@ -7,6 +7,7 @@ import bpy
 import numpy as np
 
 _SAMPLES = 4096
+_SMALL_TEXELS = 128
 
 
 def packed(name: str, png: bytes) -> bpy.types.Image:
@@ -23,12 +24,21 @@ def packed(name: str, png: bytes) -> bpy.types.Image:
 
 
 def mean_color(picture: bpy.types.Image, corner_uv: np.ndarray | None) -> np.ndarray:
-    """Mean sRGB colour, shape (3,), where the mesh uses the picture; grey where that is unknown."""
-    width, height = picture.size
-    if corner_uv is None or not width or not height:
+    """Mean sRGB colour, shape (3,), where the mesh uses the picture; grey where that is unknown.
+
+    Read off a small copy: handing over every texel of a large picture takes longer than all else
+    that is done for a mesh.
+    """
+    if corner_uv is None or not picture.size[0] or not picture.size[1]:
         return np.full(3, 0.8)
-    pixels = np.empty(width * height * picture.channels, dtype=np.float32)
-    picture.pixels.foreach_get(pixels)
+    small = picture.copy()
+    try:
+        width, height = (min(size, _SMALL_TEXELS) for size in picture.size)
+        small.scale(width, height)
+        pixels = np.empty(width * height * small.channels, dtype=np.float32)
+        small.pixels.foreach_get(pixels)
+    finally:
+        bpy.data.images.remove(small)
     pixels = pixels.reshape(height, width, -1)
     uv = corner_uv[:: max(1, len(corner_uv) // _SAMPLES)].clip(0.0, 1.0)
     column = np.minimum((uv[:, 0] * width).astype(int), width - 1)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import bpy
 import numpy as np
 
@@ -15,8 +17,16 @@ PREVIEW_NAME = "Dreamsmith Preview"
 _PREVIEW_ROUGHNESS = 0.7
 
 
-def finished(name: str, result: Result) -> bpy.types.Material:
-    """A Principled BSDF with the packed base colour texture."""
+def finished(
+    name: str, result: Result, mean_srgb: Sequence[float] | None = None
+) -> bpy.types.Material:
+    """A Principled BSDF with the packed base colour texture.
+
+    Args:
+        name: of material and texture.
+        result: the asset.
+        mean_srgb: its mean colour, each channel in [0, 1]; None: read off the texture.
+    """
     material, shader = _principled(name)
     tree = material.node_tree
     texture = tree.nodes.new("ShaderNodeTexImage")
@@ -27,7 +37,9 @@ def finished(name: str, result: Result) -> bpy.types.Material:
     shader.inputs["Metallic"].default_value = result.metallic
     material.roughness = result.roughness
     material.metallic = result.metallic
-    _show_in_solid_view(material, image.mean_color(texture.image, result.mesh.corner_uv))
+    if mean_srgb is None:
+        mean_srgb = image.mean_color(texture.image, result.mesh.corner_uv)
+    _show_in_solid_view(material, np.asarray(mean_srgb))
     return material
 
 

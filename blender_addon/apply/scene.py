@@ -85,8 +85,11 @@ def _give_result(item: bpy.types.Object, session: Session, result: Result) -> No
     name = _name(session)
     mesh = bpy.data.meshes.new(name)
     meshes.fill(mesh, result.mesh)
-    mesh.validate()
-    mesh.materials.append(material.finished(name, result))
+    if meshes.has_degenerate_faces(result.mesh):
+        mesh.validate()
+    # The first one is what the previews showed.
+    mean_srgb = session.preview_color if result is session.results[0] else None
+    mesh.materials.append(material.finished(name, result, mean_srgb))
     item.data = mesh
     for key, value in provenance(
         session.request, session.job, session.server, session.server_version, result.variation

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import edges
 from channel import Connection
 from inquiry import seconds
 from schema import Schema
@@ -59,6 +60,7 @@ def _variation(
         files[name] = there[_named(name, number)]
     mesh = _read(connection, files["mesh"])
     specs, blocks = arrays(connection.schema, files["mesh"].arrays, mesh)
+    edges.add(specs, blocks)
     blocks["albedo"] = _read(connection, files["albedo.png"])
     roughness, metallic = _material(connection, files["model.glb"])
     header = {"arrays": specs, "roughness": roughness, "metallic": metallic}

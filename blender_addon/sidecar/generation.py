@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import artifacts
+import edges
 import frames
 import grpc
 from artifacts import GenerationEnded
@@ -243,9 +244,9 @@ class Generation:
                 artifacts.write(self._folder / "preview.png", image.png, durable=False)
             self._send("preview_image", {"png": image.png}, stage=image.stage, step=image.step)
         elif kind == "preview_mesh":
-            arrays, blocks = artifacts.arrays(
-                self._schema, event.preview_mesh.arrays, event.preview_mesh.data
-            )
+            mesh = event.preview_mesh
+            arrays, blocks = artifacts.arrays(self._schema, mesh.arrays, mesh.data)
+            edges.add(arrays, blocks)
             self._send("preview_mesh", blocks, arrays=arrays)
         elif kind == "job":
             return self._handle_state(event.job)

@@ -39,6 +39,36 @@ def test_a_growing_mesh_shows_its_vertex_colours(scene: ModuleType) -> None:
     assert of_the_job.objects.get(item.name) is item
 
 
+def test_edges_that_come_along_are_blenders_own(scene: ModuleType) -> None:
+    edges = importlib.import_module(f"{MODULE}.sidecar.edges")
+    arrays = importlib.import_module(f"{MODULE}.arrays")
+    fill = importlib.import_module(f"{MODULE}.apply.mesh").fill
+    source = meshes.tetrahedron(color=10)
+    blocks = {"triangles": source.triangles.astype("<u4").tobytes()}
+    specs: dict[str, dict[str, object]] = {}
+    edges.add(specs, blocks)
+    found = np.frombuffer(blocks["edges"], np.int32).reshape(-1, 2)
+    given = arrays.MeshArrays(
+        source.positions,
+        source.triangles,
+        None,
+        source.colors,
+        found,
+        np.frombuffer(blocks["corner_edges"], np.int32),
+    )
+    ours, theirs = bpy.data.meshes.new("ours"), bpy.data.meshes.new("theirs")
+    fill(ours, given)
+    fill(theirs, source)
+    # Whether anything had to be corrected.
+    assert not ours.validate(verbose=True)
+    assert {tuple(sorted(e.vertices)) for e in ours.edges} == {
+        tuple(sorted(e.vertices)) for e in theirs.edges
+    }
+    assert [ours.edges[i].key for i in (loop.edge_index for loop in ours.loops)] == [
+        theirs.edges[i].key for i in (loop.edge_index for loop in theirs.loops)
+    ]
+
+
 def test_a_growing_mesh_is_one_object_whatever_arrives(scene: ModuleType) -> None:
     session = meshes.session()
     scene.grow(session, meshes.tetrahedron(color=10))
@@ -211,3 +241,15 @@ def test_a_result_that_is_imported_again_is_another_object(scene: ModuleType) ->
     one, other = bpy.data.objects
     assert one.data is not other.data
     assert (one.location - other.location).length > 1.0
+
+
+def test_a_face_that_has_a_vertex_twice_is_taken_out(scene: ModuleType) -> None:
+    session = meshes.session()
+    result = meshes.result()
+    triangles = result.mesh.triangles.copy()
+    triangles[0] = (0, 0, 1)
+    arrays = importlib.import_module(f"{MODULE}.arrays")
+    broken = arrays.MeshArrays(result.mesh.positions, triangles, result.mesh.corner_uv)
+    module = importlib.import_module(f"{MODULE}.session")
+    session.results = [module.Result(broken, result.albedo_png, 0.6, 0.1)]
+    assert len(scene.finish(session).data.polygons) == 3

@@ -114,11 +114,9 @@ class FaultyStore(Store):
         self._maybe_full()
         return super().apply(name, command)
 
-    def submit(
-        self, request_id: str, job: Job, most_active: int, most_of_owner: int | None = None
-    ) -> Job:
+    def submit(self, request_id: str, job: Job, most_active: int) -> Job:
         self._maybe_full()
-        return super().submit(request_id, job, most_active, most_of_owner)
+        return super().submit(request_id, job, most_active)
 
     def _maybe_full(self) -> None:
         if self.full_for:
