@@ -198,7 +198,7 @@ def expected(server: servers.Server, wanted: dict[str, object]) -> str:
         here = history.finished(reversed(pump.jobs.values()))
         seconds, count = history.estimate(here, wanted)
     if not count:
-        return "Time unknown: none like it was made yet"
+        return "Time not known yet"
     return f"About {duration(seconds)}, by {count} like it"
 
 

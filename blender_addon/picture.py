@@ -9,6 +9,8 @@ import bpy
 import bpy.utils.previews
 import numpy as np
 
+_ICON_PIXELS = 32
+
 # Live state of the window, which no file may hold.
 _pictures: bpy.utils.previews.ImagePreviewCollection | None = None
 _revision = 0
@@ -52,6 +54,11 @@ def show(name: str, png: bytes) -> None:
     entry = _pictures.new(name)
     entry.image_size = (width, height)
     entry.image_pixels_float.foreach_set(pixels)
+    # Lines of a list draw this one.
+    step = max(1, max(width, height) // _ICON_PIXELS)
+    small = np.ascontiguousarray(pixels.reshape(height, width, 4)[::step, ::step])
+    entry.icon_size = (small.shape[1], small.shape[0])
+    entry.icon_pixels_float.foreach_set(small.ravel())
     _revision += 1
 
 

@@ -196,7 +196,7 @@ def test_a_word_that_the_prior_does_not_know_is_said_before_it_costs_time(
 
 
 def test_the_time_is_told_from_jobs_like_it(pump: ModuleType, server: Any) -> None:
-    assert "Time unknown: none like it was made yet" in draw("DREAMSMITH_PT_main").texts("label")
+    assert "Time not known yet" in draw("DREAMSMITH_PT_main").texts("label")
     like_it = {"method": "ssd", "preset": "draft", "prior": "bundled", "recipe": "", "steps": 0}
     server.facts["finished"] = [
         {**like_it, "variations": 1, "seconds": 60.0},
@@ -262,3 +262,14 @@ def test_a_job_fills_the_panel_again(pump: ModuleType) -> None:
     assert settings.texture_size == "1024"
     assert tuple(settings.elevation) == (-10.0, 60.0)
     assert settings.lock_seed
+
+
+def test_a_preview_is_there_large_and_as_an_icon(pump: ModuleType) -> None:
+    picture = importlib.import_module(f"{MODULE}.picture")
+    job = add(pump, meshes.session())
+    picture.show(job.request_id, meshes.png(200, 20, 20, 128))
+    entry = picture._pictures[job.request_id]
+    assert (tuple(entry.image_size), tuple(entry.icon_size)) == ((128, 128), (32, 32))
+    assert entry.icon_pixels_float[0] == pytest.approx(200 / 255, abs=0.01)
+    picture.forget(job.request_id)
+    assert job.request_id not in picture._pictures
