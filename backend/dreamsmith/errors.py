@@ -28,14 +28,16 @@ class InvalidRequest(DreamsmithError):
 
     Attributes:
         field: name of the field of the request that is wrong, as a user types it.
+        others: of the same request, one for each other field that is wrong.
     """
 
     reason = "INVALID_REQUEST"
     exit_code = 2
 
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
+    def __init__(self, field: str, message: str, others: tuple[InvalidRequest, ...] = ()) -> None:
+        super().__init__("; ".join([message, *(other.message for other in others)]))
         self.field = field
+        self.others = others
 
 
 class PriorNotFound(DreamsmithError):

@@ -28,6 +28,7 @@ from dreamsmith.service.previews import PreviewPace
 from dreamsmith.service.scheduler import Scheduler
 from dreamsmith.v1 import generation_pb2 as api
 from dreamsmith.wire import convert
+from dreamsmith.wire.fields import validated_in_full
 from dreamsmith.wire.job import Artifact, Job
 from dreamsmith.wire.uploads import upload_digests
 
@@ -43,7 +44,7 @@ def _check_request(request: GenerationRequest) -> GenerationRequest:
     from dreamsmith.priors import check_prompt
     from dreamsmith.priors.locate import locate_named
 
-    request = request.validated()
+    request = validated_in_full(request)
     upload_digests(request)
     check_prompt(request, locate_named)
     return request

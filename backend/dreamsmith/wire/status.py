@@ -13,6 +13,7 @@ from grpc_status import rpc_status
 
 from dreamsmith import errors
 from dreamsmith.errors import DreamsmithError, InvalidRequest
+from dreamsmith.wire.fields import field_name, field_path
 
 DOMAIN: Final = "dreamsmith"
 _CODES: Final[dict[type[DreamsmithError], grpc.StatusCode]] = {
@@ -45,8 +46,7 @@ def error_to_status(error: DreamsmithError) -> grpc.Status:
     status = Status(code=code.value[0], message=error.message)
     _add(status, ErrorInfo(reason=error.reason, domain=DOMAIN))
     if isinstance(error, InvalidRequest):
-        violation = BadRequest.FieldViolation(field=error.field, description=error.message)
-        _add(status, BadRequest(field_violations=[violation]))
+        _add(status, _violations(error))
     if error.retry_seconds is not None:
         retry = RetryInfo()
         retry.retry_delay.FromNanoseconds(round(error.retry_seconds * 1e9))
@@ -59,20 +59,43 @@ def call_to_error(call: grpc.Call) -> DreamsmithError | None:
     status = rpc_status.from_call(call)
     if status is None:
         return None
-    reason, field = "", ""
+    reason, wrong = "", BadRequest()
     for detail in status.details:
         if detail.Is(ErrorInfo.DESCRIPTOR):
             info = ErrorInfo()
             detail.Unpack(info)
             reason = info.reason if info.domain == DOMAIN else ""
         elif detail.Is(BadRequest.DESCRIPTOR):
-            bad = BadRequest()
-            detail.Unpack(bad)
-            field = bad.field_violations[0].field if bad.field_violations else ""
+            detail.Unpack(wrong)
     if reason == InvalidRequest.reason:
-        return InvalidRequest(field, status.message)
+        return _invalid_request(wrong, status.message)
     kind = _CLASSES.get(reason)
     return None if kind is None else kind(status.message)
+
+
+def _violations(error: InvalidRequest) -> BadRequest:
+    """Each field that is wrong, by its path in the request."""
+    # The first error's own text is what is left of the whole without the others'.
+    tail = "".join(f"; {other.message}" for other in error.others)
+    texts = [error.message.removesuffix(tail), *(other.message for other in error.others)]
+    fields = [error.field, *(other.field for other in error.others)]
+    return BadRequest(
+        field_violations=[
+            BadRequest.FieldViolation(field=field_path(field), description=text)
+            for field, text in zip(fields, texts, strict=True)
+        ]
+    )
+
+
+def _invalid_request(wrong: BadRequest, message: str) -> InvalidRequest:
+    """The inverse of `_violations`."""
+    if not wrong.field_violations:
+        return InvalidRequest("", message)
+    first, *others = (
+        InvalidRequest(field_name(violation.field), violation.description)
+        for violation in wrong.field_violations
+    )
+    return InvalidRequest(first.field, first.message, tuple(others))
 
 
 def _add(status: Status, detail: ErrorInfo | BadRequest | RetryInfo) -> None:
