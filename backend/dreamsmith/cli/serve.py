@@ -53,9 +53,6 @@ def serve(
     ] = False,
     vram_gib: VramGib = None,
     retention_days: Annotated[
-        float, typer.Option(min=0, help="Jobs are deleted so long after their end; 0 keeps them.")
-    ] = 30.0,
-    retention_days: Annotated[
         float, typer.Option(min=0, help="After which jobs that have ended are deleted; 0: never.")
     ] = 30.0,
     metrics_port: Annotated[
@@ -127,7 +124,6 @@ def serve(
         tls,
         has_reflection=reflection,
         vram_gib=vram_gib,
-        retention_days=retention_days,
         retention_days=retention_days,
         metrics_port=metrics_port,
         has_prompts_in_log=log_prompts,
