@@ -26,7 +26,6 @@ from dreamsmith.priors import load_prior
 from dreamsmith.recipes import RECIPES
 from dreamsmith.request import GenerationRequest
 from dreamsmith.surface.stage import SurfaceStage
-from dreamsmith.surface.tetrahedra import body_centred_grid
 from dreamsmith.texture.stage import TextureStage
 
 RECIPE = RECIPES["prolificdreamer-scene"]
@@ -136,8 +135,7 @@ def test_a_hole_in_a_wall_is_closed_at_the_bound_and_what_floats_is_left_out(
 
 
 def test_the_field_starts_as_a_room_whose_walls_face_the_camera(field_stage: FieldStage) -> None:
-    grid = body_centred_grid(20)
-    vertices, _ = field_stage.surface(grid).extract()
+    vertices, _ = field_stage.surface(20).extract()
     radii = vertices.detach().norm(dim=-1)
     # Where -10 (1 - r / 0.5) = 5.
     assert float(radii.mean()) == pytest.approx(0.75, abs=0.03)

@@ -49,7 +49,6 @@ from dreamsmith.priors.bundled.vocabulary import pattern_color
 from dreamsmith.request import DistillationSettings, GenerationRequest
 from dreamsmith.stage import DistillationStage
 from dreamsmith.surface.stage import SurfaceStage
-from dreamsmith.surface.tetrahedra import body_centred_grid
 from dreamsmith.texture.finish import finish_asset
 from dreamsmith.texture.stage import TextureStage
 
@@ -171,9 +170,8 @@ def release(request: GenerationRequest, steps: int) -> Iterator[float]:
 
 
 def _overlap(field: FieldStage, solid: str) -> float:
-    grid = body_centred_grid(field.job.settings.grid_resolution, field.field.config.bound)
     try:
-        positions, triangles = field.surface(grid).extract()
+        positions, triangles = field.surface(field.job.settings.grid_resolution).extract()
     except GenerationFailed:
         return 0.0
     found = compare_with_solid(positions.detach().cpu().numpy(), triangles.cpu().numpy(), solid)

@@ -21,10 +21,11 @@ from dreamsmith.field.radiance import FieldConfig, RadianceField
 from dreamsmith.field.render import Rendering, render_rays, surface_normals
 from dreamsmith.job import Job, Views
 from dreamsmith.stage import DistillationStage, Pictures
+from dreamsmith.surface.band import BAND_LAYERS, find_band
 from dreamsmith.surface.level import DEFAULT_THRESHOLD, find_level
-from dreamsmith.surface.model import TetrahedralSurface
+from dreamsmith.surface.model import TetrahedralSurface, level_values, signed_distances
 from dreamsmith.surface.preview import colored_mesh
-from dreamsmith.surface.tetrahedra import TetrahedralGrid, body_centred_grid
+from dreamsmith.surface.tetrahedra import body_centred_grid
 
 _LEARNING_RATE = 1e-2
 # threestudio's; ten times slower than the field, so that it does not outrun it.
@@ -35,6 +36,8 @@ _NORMAL_EPSILON = 0.04
 # Rays that see less than this get no normal: theirs would be noise.
 _VISIBLE = 0.05
 _PREVIEW_CELLS = 28
+# Grids of so many cells along an edge are kept whole; finer ones are made near the surface alone.
+_WHOLE_CELLS = 64
 _PICTURE_RESOLUTION = 96
 _POINTS_AT_ONCE = 1 << 17
 # The reciprocal of less than this is no more air than that of this.
@@ -165,32 +168,53 @@ class FieldStage(DistillationStage):
     def mesh(self) -> Mesh | None:
         """The field's surface with vertex colours; None while it has none."""
         try:
-            surface = self.surface(body_centred_grid(_PREVIEW_CELLS, self.field.config.bound))
+            surface = self.surface(_PREVIEW_CELLS)
         except GenerationFailed:
             return None
         return colored_mesh(*surface.extract(), self.field.albedo)
 
     @torch.no_grad()
-    def surface(self, grid: TetrahedralGrid) -> TetrahedralSurface:
+    def surface(self, cells: int) -> TetrahedralSurface:
         """The level of the density whose surface is an object; of a scene, its room.
 
         What an artist wants of a scene are its walls from within. Taken as a solid is therefore
         the air, as dense as the field is thin; so the room is closed at the bound where a wall has
         a hole, and the shell has no outer side that would have to go.
 
+        Args:
+            cells: along each axis of the tetrahedral grid. A fine grid is made near the surface
+                alone, which is looked for on a coarse one.
+
         Raises:
             GenerationFailed: there is none.
         """
-        is_scene = self.job.request.is_scene
-        chunks = []
-        for points in grid.vertices.to(self.job.device).split(_POINTS_AT_ONCE):
-            density = self.field.density(points)
-            if is_scene:
-                density = 1 / density.clamp(min=_THINNEST)
-            chunks.append(density * (points.norm(dim=-1) < self.field.config.bound))
-        densities = torch.cat(chunks).cpu()
+        is_scene, bound = self.job.request.is_scene, self.field.config.bound
+        coarse = cells
+        while coarse > _WHOLE_CELLS and coarse % 2 == 0:
+            coarse //= 2
+        grid = body_centred_grid(coarse, bound)
+        densities = self._solid_densities(grid.vertices)
         default = 1 / DEFAULT_THRESHOLD if is_scene else DEFAULT_THRESHOLD
-        level = find_level(densities, grid, default)
-        return TetrahedralSurface.from_densities(
-            grid, densities, level.threshold, faces_inward=is_scene
+        threshold = find_level(densities, grid, default).threshold
+        if coarse == cells:
+            return TetrahedralSurface.from_densities(
+                grid, densities, threshold, faces_inward=is_scene
+            )
+        band, values = find_band(
+            lambda points: level_values(self._solid_densities(points), threshold),
+            cells,
+            coarse,
+            bound,
+            BAND_LAYERS,
         )
+        return TetrahedralSurface(band, signed_distances(band, values), faces_inward=is_scene)
+
+    def _solid_densities(self, points: Tensor) -> Tensor:
+        """Of what is taken as the solid, nothing beyond the bound; shape (N,), on the CPU."""
+        chunks = []
+        for some in points.to(self.job.device).split(_POINTS_AT_ONCE):
+            density = self.field.density(some)
+            if self.job.request.is_scene:
+                density = 1 / density.clamp(min=_THINNEST)
+            chunks.append(density * (some.norm(dim=-1) < self.field.config.bound))
+        return torch.cat(chunks).cpu()

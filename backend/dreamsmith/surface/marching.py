@@ -77,7 +77,7 @@ def marching_tetrahedra(
     polygon = _TABLE.to(case.device)[case]
     corner_keys = keys.gather(1, polygon.clamp_min(0))
     used = polygon >= 0
-    unique, index = _unique(corner_keys[used])
+    unique, index = distinct(corner_keys[used])
     corners = torch.full_like(corner_keys, -1)
     corners[used] = index
 
@@ -87,7 +87,7 @@ def marching_tetrahedra(
     return positions, _triangulate(positions.detach(), corners)
 
 
-def _unique(keys: Tensor) -> tuple[Tensor, Tensor]:
+def distinct(keys: Tensor) -> tuple[Tensor, Tensor]:
     """The distinct keys, sorted, and the place of each key among them."""
     if keys.device.type != "cpu":
         unique, index = torch.unique(keys, return_inverse=True)

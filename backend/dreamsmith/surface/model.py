@@ -30,6 +30,8 @@ class TetrahedralSurface(nn.Module):
     _tetrahedra: Tensor
     _edges: Tensor
     _boundary: Tensor
+    _boundary_sign: Tensor
+    cells: Tensor
 
     def __init__(
         self, grid: TetrahedralGrid, signed_distance: Tensor, *, faces_inward: bool = False
@@ -42,6 +44,9 @@ class TetrahedralSurface(nn.Module):
         self.register_buffer("_tetrahedra", grid.tetrahedra, persistent=False)
         self.register_buffer("_edges", grid.edges, persistent=False)
         self.register_buffer("_boundary", grid.boundary, persistent=False)
+        # Of a part of a grid, what makes it again; of a whole one, nothing.
+        self.register_buffer("_boundary_sign", grid.boundary_sign, persistent=len(grid.cells) > 0)
+        self.register_buffer("cells", grid.cells, persistent=len(grid.cells) > 0)
         self.signed_distance = nn.Parameter(signed_distance.to(grid.vertices.dtype).clone())
         self.deformation = nn.Parameter(torch.zeros_like(grid.vertices))
 
@@ -59,17 +64,20 @@ class TetrahedralSurface(nn.Module):
         Raises:
             ValueError: no grid vertex within the hull is above the threshold, or all are.
         """
-        # Densities jump from nothing to hundreds; this ratio is even in the logarithm, so that the
-        # level falls where it should between two vertices rather than beside the outer one.
-        densities = densities.detach().to(grid.vertices)
-        ratio = (threshold - densities) / (threshold + densities).clamp_min(1e-12)
-        return cls(grid, signed_distances(grid, ratio), faces_inward=faces_inward)
+        values = level_values(densities.detach().to(grid.vertices), threshold)
+        return cls(grid, signed_distances(grid, values), faces_inward=faces_inward)
 
     @property
     def grid(self) -> TetrahedralGrid:
         """The tetrahedral grid, on the device of the parameters, not deformed."""
         return TetrahedralGrid(
-            self._vertices, self._tetrahedra, self._edges, self._boundary, self._edge_length
+            self._vertices,
+            self._tetrahedra,
+            self._edges,
+            self._boundary,
+            self._edge_length,
+            self._boundary_sign,
+            self.cells,
         )
 
     def deformed_vertices(self) -> Tensor:
@@ -77,9 +85,18 @@ class TetrahedralSurface(nn.Module):
         return self._vertices + torch.tanh(self.deformation) * (self._edge_length / 2)
 
     def bounded_signed_distance(self) -> Tensor:
-        """Signed distances with the hull forced outside, shape (N,)."""
-        distance = self.signed_distance
-        return torch.where(self._boundary, distance.abs().clamp_min(1e-4), distance)
+        """Signed distances with the sides of the grid's ends held, shape (N,)."""
+        return self.grid.pinned(self.signed_distance)
+
+    def reaches_end(self) -> bool:
+        """Whether the surface has come to where its part of the grid ends."""
+        if len(self.cells) == 0:
+            return False
+        with torch.no_grad():
+            inside = self.bounded_signed_distance() < 0
+            first, second = self._edges.unbind(1)
+            cut = inside[first] != inside[second]
+            return bool((self._boundary[first] | self._boundary[second])[cut].any())
 
     def extract(self) -> tuple[Tensor, Tensor]:
         """The surface as a closed mesh, with gradients to both parameters.
@@ -92,6 +109,15 @@ class TetrahedralSurface(nn.Module):
             self.deformed_vertices(), self.bounded_signed_distance(), self._tetrahedra
         )
         return vertices, triangles.flip(1) if self._faces_inward else triangles
+
+
+def level_values(densities: Tensor, threshold: float) -> Tensor:
+    """Values in [-1, 1], shape (N,), negative where ``densities``, not negative, are above a level.
+
+    Densities jump from nothing to hundreds; this ratio is even in the logarithm, so that the level
+    falls where it should between two vertices rather than beside the outer one.
+    """
+    return (threshold - densities) / (threshold + densities).clamp_min(1e-12)
 
 
 def signed_distances(grid: TetrahedralGrid, values: Tensor) -> Tensor:
@@ -107,7 +133,7 @@ def signed_distances(grid: TetrahedralGrid, values: Tensor) -> Tensor:
     Raises:
         ValueError: the level is empty.
     """
-    values = torch.where(grid.boundary, values.abs().clamp_min(1e-4), values.detach()).float()
+    values = grid.pinned(values.detach().to(grid.vertices.dtype))
     positions, triangles = marching_tetrahedra(grid.vertices, values, grid.tetrahedra)
     if len(triangles) == 0:
         raise ValueError("the level is empty: no grid vertex within the hull is inside")

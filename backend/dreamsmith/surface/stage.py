@@ -6,6 +6,7 @@ from __future__ import annotations
 from abc import abstractmethod
 
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from dreamsmith.asset.model import Mesh
@@ -18,12 +19,21 @@ from dreamsmith.field.stage import FieldStage
 from dreamsmith.job import Job, Views
 from dreamsmith.kernels.rasterize import select_rasterizer
 from dreamsmith.stage import DistillationStage, Pictures
+from dreamsmith.state import with_prefix
+from dreamsmith.surface.band import (
+    BAND_LAYERS,
+    band_grid,
+    carried_over,
+    cut_cells,
+    dilated,
+    with_signs,
+)
 from dreamsmith.surface.model import TetrahedralSurface
 from dreamsmith.surface.picture import surface_picture
 from dreamsmith.surface.preview import colored_mesh
 from dreamsmith.surface.regularise import laplacian, normal_consistency, sign_change
 from dreamsmith.surface.render import render_surface, shade_surface
-from dreamsmith.surface.tetrahedra import body_centred_grid
+from dreamsmith.surface.tetrahedra import TetrahedralGrid, body_centred_grid
 
 _DISTANCE_LEARNING_RATE = 1e-3
 _DEFORMATION_LEARNING_RATE = 1e-2
@@ -31,6 +41,8 @@ _COLOR_LEARNING_RATE = 1e-2
 _NORMAL_CONSISTENCY = 4000.0
 _LAPLACIAN = 4000.0
 _SIGN_CHANGE = 20.0
+# Steps in which the surface cannot cross the cells that a band has to spare.
+_FOLLOW_EVERY = 10
 
 
 class MeshStage(DistillationStage):
@@ -98,9 +110,13 @@ class SurfaceStage(MeshStage):
 
     def __init__(self, job: Job, guidance: Guidance) -> None:
         super().__init__(job, guidance, job.settings.surface_steps)
-        grid = body_centred_grid(job.settings.grid_resolution, self.field.config.bound)
+        # In place of the one that an earlier stage or a checkpoint gives.
+        nothing = body_centred_grid(2, self.field.config.bound)
+        self._use(self._surface_on(nothing))
+
+    def _surface_on(self, grid: TetrahedralGrid) -> TetrahedralSurface:
         outside = torch.ones(len(grid.vertices))
-        self._use(TetrahedralSurface(grid, outside, faces_inward=job.request.is_scene))
+        return TetrahedralSurface(grid, outside, faces_inward=self.job.request.is_scene)
 
     def _use(self, surface: TetrahedralSurface) -> None:
         self.surface = surface.to(self.job.device)
@@ -124,8 +140,52 @@ class SurfaceStage(MeshStage):
         """
         stage = cls(earlier.job, earlier.guidance)
         stage.field.load_state_dict(earlier.field.state_dict())
-        stage._use(earlier.surface(stage.surface.grid))
+        stage._use(earlier.surface(stage.job.settings.grid_resolution))
         return stage
+
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """Take back `tensors`, on the grid that they were on."""
+        cells, bound = self.job.settings.grid_resolution, self.field.config.bound
+        held = with_prefix(tensors, "surface.")
+        if "cells" in held:
+            self._use(self._surface_on(band_grid(cells, bound, held["cells"].cpu())))
+        elif len(held["signed_distance"]) != len(self.surface.signed_distance):
+            self._use(self._surface_on(body_centred_grid(cells, bound)))
+        super().load_tensors(tensors)
+
+    def _follow(self) -> None:
+        """Make the band anew where the surface is now; what lies in both goes on as it was."""
+        cells, bound = self.job.settings.grid_resolution, self.field.config.bound
+        before = self.surface.cpu()
+        grid = before.grid
+        distance = before.bounded_signed_distance().detach()
+        cut = cut_cells(grid, cells, distance)
+        band = band_grid(cells, bound, dilated(cut, cells, BAND_LAYERS))
+        place = carried_over(grid, band, cells)
+        known = place >= 0
+        # A new vertex is on the side of the nearest old one, and further from the surface.
+        gap, nearest = cKDTree(grid.vertices.numpy()).query(band.vertices[~known].numpy())
+        beyond = distance[nearest]
+        values = distance[place]
+        values[~known] = beyond + beyond.sign() * torch.from_numpy(gap).to(beyond)
+        surface = TetrahedralSurface(
+            with_signs(band, values, bound), values, faces_inward=self.job.request.is_scene
+        )
+        with torch.no_grad():
+            surface.deformation.copy_(before.deformation[place] * known[:, None])
+        moments = [self.optimizer.state[p] for p in self.optimizer.param_groups[0]["params"]]
+        moments += [self.optimizer.state[p] for p in self.optimizer.param_groups[1]["params"]]
+        rest = [(p, self.optimizer.state[p]) for p in self.color_parameters()]
+        self._use(surface)
+        for parameter, state in rest:
+            self.optimizer.state[parameter] = state
+        for parameter, state in zip(
+            (self.surface.signed_distance, self.surface.deformation), moments, strict=True
+        ):
+            self.optimizer.state[parameter] = {
+                name: value if value.ndim == 0 else _carried(value, place)
+                for name, value in state.items()
+            }
 
     def triangle_mesh(self) -> tuple[Tensor, Tensor]:
         """The surface as marching tetrahedra give it."""
@@ -137,7 +197,14 @@ class SurfaceStage(MeshStage):
         Raises:
             GenerationFailed: nothing is left of the surface.
         """
+        if self.step and self.step % _FOLLOW_EVERY == 0 and self.surface.reaches_end():
+            self._follow()
         vertices, triangles = self.triangle_mesh()
+        if not bool(torch.isfinite(vertices).all()):
+            raise GenerationFailed(
+                "the surface came to places that are not finite numbers while it was refined: "
+                "generate again with another seed"
+            )
         if len(triangles) == 0:
             raise GenerationFailed(
                 "the surface shrank to nothing while it was refined: generate again with another "
@@ -150,3 +217,10 @@ class SurfaceStage(MeshStage):
         )
         images = self.shaded(views, vertices, triangles)
         return Pictures(images, regularisation, {"triangles": float(len(triangles))})
+
+
+def _carried(value: Tensor, place: Tensor) -> Tensor:
+    """What is known of vertices that were there before, zero for the others."""
+    known = (place >= 0).to(value.device)
+    shape = (-1,) + (1,) * (value.ndim - 1)
+    return value[place.to(value.device)] * known.reshape(shape)

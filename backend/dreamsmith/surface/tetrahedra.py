@@ -8,18 +8,24 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+# Of a signed distance, so that its sign survives.
+_LEAST = 1e-4
+
 
 @dataclass(frozen=True)
 class TetrahedralGrid:
-    """A cube filled with tetrahedra.
+    """A cube filled with tetrahedra, or the part of it that is near a surface.
 
     Attributes:
         vertices: float32, shape (N, 3).
         tetrahedra: int64, shape (T, 4); positive volume: det(v1 - v0, v2 - v0, v3 - v0) > 0.
         edges: int64, shape (E, 2); pairs of neighbouring vertices, each pair once.
-        boundary: bool, shape (N,); vertices on the hull. A surface that never separates two of
-            them from each other is closed.
+        boundary: bool, shape (N,); vertices where the grid ends. A surface that never separates
+            two neighbours of them from each other is closed.
         edge_length: of the shortest edge.
+        boundary_sign: float32, shape (N,); -1 for boundary vertices that are inside, else 1.
+        cells: int64, shape (C, 3); the cells of a part (`dreamsmith.surface.band`), none of a whole
+            cube.
     """
 
     vertices: Tensor
@@ -27,6 +33,13 @@ class TetrahedralGrid:
     edges: Tensor
     boundary: Tensor
     edge_length: float
+    boundary_sign: Tensor
+    cells: Tensor
+
+    def pinned(self, values: Tensor) -> Tensor:
+        """Values, shape (N,), with the sides of boundary vertices as they must be."""
+        held = values.abs().clamp_min(_LEAST) * self.boundary_sign
+        return torch.where(self.boundary, held, values)
 
 
 def body_centred_grid(cells: int, half_width: float = 1.0) -> TetrahedralGrid:
@@ -79,6 +92,8 @@ def body_centred_grid(cells: int, half_width: float = 1.0) -> TetrahedralGrid:
         torch.cat(edges),
         (vertices.abs() > outermost).any(-1),
         size * 3**0.5 / 2,
+        torch.ones(len(vertices)),
+        torch.zeros(0, 3, dtype=torch.int64),
     )
 
 
