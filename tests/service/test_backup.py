@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -22,24 +21,9 @@ from dreamsmith.service.backup import back_up, restore
 from dreamsmith.service.folders import DataFolder
 from dreamsmith.service.store import Store
 from dreamsmith.service.tokens import TokenBook
-from dreamsmith.service.transition import Start, Succeed
-from dreamsmith.wire.job import Artifact, Job, State
+from dreamsmith.wire.job import State
+from service.finished import finished_job
 from service.server_process import ServerProcess, small_request, wait_until
-
-
-def finished_job(root: Path, number: int) -> str:
-    """A job that has succeeded, with one file."""
-    folder = DataFolder(root)
-    name, data = f"jobs/{number:012x}", bytes([number % 256]) * 1000
-    store = Store(folder.database)
-    store.submit(f"request {number}", Job(name, small_request(seed=number), time.time()), 64)
-    store.apply(name, Start(time.time()))
-    folder.artifacts(name, 1).mkdir(parents=True)
-    (folder.artifacts(name, 1) / "model.glb").write_bytes(data)
-    artifact = Artifact("model.glb", "model/gltf-binary", 1000, hashlib.sha256(data).digest(), ())
-    store.apply(name, Succeed(time.time(), 1, (artifact,)))
-    store.close()
-    return name
 
 
 def names_in(root: Path) -> set[str]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -18,10 +19,12 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from dreamsmith.errors import InvalidRequest
+from dreamsmith.errors import DreamsmithError, InvalidRequest
 from dreamsmith.request import GenerationRequest
+from dreamsmith.service.folders import DataFolder
 from dreamsmith.service.health import COMPONENTS
 from dreamsmith.wire.job import Job, State
+from service.finished import finished_job
 from service.server_process import ServerProcess, small_request, wait_until
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -184,3 +187,20 @@ def test_a_server_that_is_told_to_end_lets_its_job_go_on_later(tmp_path: Path) -
             assert isinstance(list(client.watch(job))[-1].body, Job)
     finally:
         second.close()
+
+
+def test_an_unexpected_error_is_the_logs_and_not_the_callers(tmp_path: Path) -> None:
+    job = finished_job(tmp_path / "data", 1)
+    started = ServerProcess(tmp_path / "data", words=("--log-format", "json"))
+    try:
+        path = DataFolder(started.data_dir).artifacts(job, 1) / "model.glb"
+        path.write_bytes(b"short")
+        with started.client() as client, pytest.raises(DreamsmithError) as failed:
+            client.read(job, "model.glb")
+    finally:
+        started.close()
+    found = re.search(r"incident ([0-9a-f]{8})$", str(failed.value))
+    assert found is not None
+    assert str(tmp_path) not in str(failed.value) and "shorter" not in str(failed.value)
+    (line,) = [line for line in log_of(started) if line.get("incident") == found[1]]
+    assert "is shorter than its row says" in line["traceback"]
