@@ -111,8 +111,8 @@ class DistillationSettings:
     """How a method is applied; every setting composes with every method that it concerns.
 
     Attributes:
-        guidance_scale: of SDS and VSD, 0 to 1000, 1 being no guidance; None: the prior's for SDS,
-            7.5 for VSD.
+        guidance_scale: of SDS and VSD, 0 to 1000, 1 being no guidance; None: the
+            prior's.
         guidance_rescale: of SDS and VSD, share of the guided picture that keeps the contrast of the
             one without guidance, 0 to 1.
         threshold: the noise level M up to which SSD seeks modes, 0 to 1; None: the prior's, which

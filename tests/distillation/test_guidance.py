@@ -76,7 +76,8 @@ def test_a_negative_prompt_comes_in_by_its_share(method: str) -> None:
 def test_the_guidance_scale_is_the_priors_unless_it_is_given() -> None:
     assert torch.equal(update("sds"), update("sds", guidance_scale=PixelPrior.guidance_scale))
     assert not torch.equal(update("sds"), update("sds", guidance_scale=7.5))
-    assert torch.equal(update("vsd"), update("vsd", guidance_scale=7.5))
+    usual = PixelPrior.vsd.guidance_scale
+    assert torch.equal(update("vsd"), update("vsd", guidance_scale=usual))
     assert torch.equal(update("ssd"), update("ssd", threshold=PixelPrior.ssd_threshold))
 
 

@@ -10,9 +10,9 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 from safetensors.torch import load, save
 
 from dreamsmith.cameras import sample_cameras
-from dreamsmith.distillation.lora import ParticleScore
+from dreamsmith.distillation.lora import ParticleScore, lora_learning_rate
 from dreamsmith.priors.pixel import PixelPrior
-from dreamsmith.priors.prior import Text
+from dreamsmith.priors.prior import Text, VsdDefaults
 from dreamsmith.request import CameraRanges
 
 
@@ -74,6 +74,28 @@ def test_it_equals_the_prior_at_step_0(simple: bool) -> None:
     before = prior.predict(**inputs())
     score = make_score(prior)
     assert torch.equal(score.predict(**inputs(), camera_to_world=cameras()), before)
+
+
+def test_convolutions_are_adapted_where_the_kind_of_prior_asks_for_it() -> None:
+    def adapted() -> set[str]:
+        prior = make_prior()
+        make_score(prior)
+        names = [name for name, _ in prior.network.named_parameters() if ".lora_A." in name]
+        return {name.partition(".lora_A.")[0].rpartition(".")[2] for name in names}
+
+    attention = {"to_q", "to_k", "to_v", "0", "add_k_proj", "add_v_proj"}
+    convolutions = {"conv1", "conv2", "conv_shortcut", "time_emb_proj"}
+    assert PixelPrior.vsd.lora_convolutions
+    assert convolutions <= adapted() <= attention | convolutions
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PixelPrior, "vsd", VsdDefaults())
+        assert adapted() <= attention
+
+
+def test_it_learns_the_faster_the_fewer_steps_there_are() -> None:
+    assert lora_learning_rate(25_000) == lora_learning_rate(100_000) == pytest.approx(1e-4)
+    assert lora_learning_rate(10_000) == pytest.approx(2.5e-4)
+    assert lora_learning_rate(1) == lora_learning_rate(240) == pytest.approx(1e-3)
 
 
 @pytest.mark.parametrize("simple", [False, True])
@@ -170,8 +192,13 @@ def test_the_checkpoint_holds_only_what_was_learned_and_continues_bit_for_bit() 
     score = make_score(prior)
     train(score, 2)
     tensors = load(save(score.tensors()))
-    learned = sum(v.numel() for k, v in tensors.items() if k.startswith(("lora.", "camera.")))
-    assert learned < 0.5 * sum(p.numel() for p in make_prior().network.parameters())
+    learned = sum(v.numel() for k, v in tensors.items() if k.startswith("lora."))
+    added = sum(p.numel() for p in prior.network.parameters())
+    added -= sum(p.numel() for p in make_prior().network.parameters())
+    assert learned == added > 0
+    assert {name.partition(".")[0] for name in tensors} == {
+        "lora", "camera", "optimizer", "generator",
+    }  # fmt: skip
     expected = train(score, 2)
     other = make_score(make_prior(), seed=9)
     other.load_tensors(tensors)

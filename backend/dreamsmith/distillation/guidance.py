@@ -20,14 +20,11 @@ from dreamsmith.distillation.estimators import (
     ssd,
     vsd,
 )
-from dreamsmith.distillation.lora import ParticleScore
+from dreamsmith.distillation.lora import ParticleScore, lora_learning_rate
 from dreamsmith.distillation.loss import distillation_loss
 from dreamsmith.distillation.schedules import OMEGAS
 from dreamsmith.job import Job
 from dreamsmith.priors.prior import Text
-
-# ProlificDreamer's, whatever the prior.
-_VSD_SCALE = 7.5
 
 
 class Guidance:
@@ -41,7 +38,15 @@ class Guidance:
         self._generator = job.generator
         self._device = job.device
         self._particle = (
-            ParticleScore(self._prior, job.generator) if self._method == "vsd" else None
+            ParticleScore(
+                self._prior,
+                job.generator,
+                learning_rate=lora_learning_rate(
+                    job.settings.field_steps or job.settings.texture_steps
+                ),
+            )
+            if self._method == "vsd"
+            else None
         )
 
     def loss(
@@ -133,7 +138,8 @@ class Guidance:
             threshold = self._prior.ssd_threshold if threshold is None else threshold
             return ssd(**seen, threshold=threshold)
         if scale is None:
-            scale = _VSD_SCALE if self._method == "vsd" else self._prior.guidance_scale
+            vsd_scale = self._prior.vsd.guidance_scale
+            scale = vsd_scale if self._method == "vsd" else self._prior.guidance_scale
         if self._settings.guidance_rescale:
             guided = classifier_free(eps_text, eps_uncond, scale)
             levels, share = self._prior.alpha_sigma(t), self._settings.guidance_rescale

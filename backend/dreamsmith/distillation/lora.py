@@ -14,13 +14,28 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from dreamsmith.priors.memory import Pieces
-from dreamsmith.priors.prior import Prior, Text
+from dreamsmith.priors.prior import Prior, Text, VsdDefaults
 from dreamsmith.state import load_state, pack_state
 
 _ADAPTER = "particle"
 # Attention's projections; the two that are added carry the text in DeepFloyd IF's layout.
-_TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "add_k_proj", "add_v_proj"]
+_ATTENTION = ["to_q", "to_k", "to_v", "to_out.0", "add_k_proj", "add_v_proj"]
+# Of a UNet's residual blocks.
+_CONVOLUTIONS = ["conv1", "conv2", "conv_shortcut", "time_emb_proj"]
 _CAMERA_NUMBERS = 16
+# ProlificDreamer's, and the steps of its first stage.
+_LEARNING_RATE = 1e-4
+_STEPS = 25_000
+_HIGHEST_LEARNING_RATE = 1e-3
+
+
+def lora_learning_rate(steps: int) -> float:
+    """ProlificDreamer's 1e-4 for its 25 000 steps; the more the fewer they are, at most 1e-3.
+
+    A LoRA that learns too slowly to follow the renderings is the prior itself, and VSD with it is
+    nothing but guidance.
+    """
+    return max(_LEARNING_RATE, min(_HIGHEST_LEARNING_RATE, _LEARNING_RATE * _STEPS / steps))
 
 
 class ParticleScore:
@@ -35,8 +50,7 @@ class ParticleScore:
         prior: Prior,
         generator: torch.Generator,
         *,
-        rank: int = 4,
-        learning_rate: float = 1e-4,
+        learning_rate: float = _LEARNING_RATE,
         camera_dropout: float = 0.1,
     ) -> None:
         """Put the adapter into the prior's network, in place of one that was there.
@@ -44,7 +58,6 @@ class ParticleScore:
         Args:
             prior: frozen.
             generator: on the CPU; draws first weights, and noise and levels in training.
-            rank: of the LoRA.
             learning_rate: of AdamW.
             camera_dropout: probability of training without the camera.
         """
@@ -53,7 +66,7 @@ class ParticleScore:
         self._camera_dropout = camera_dropout
         # Apart from the prior's own: with a gradient, fewer views fit.
         self._training_pieces = Pieces(prior.group)
-        self._lora = _add_lora(prior.network, rank, generator)
+        self._lora = _add_lora(prior.network, prior.vsd, generator)
         self._layers = [
             layer for layer in prior.network.modules() if isinstance(layer, BaseTunerLayer)
         ]
@@ -144,15 +157,16 @@ class ParticleScore:
             layer.enable_adapters(enabled=on)
 
 
-def _add_lora(network: Any, rank: int, generator: torch.Generator) -> nn.ParameterList:
+def _add_lora(network: Any, vsd: VsdDefaults, generator: torch.Generator) -> nn.ParameterList:
     """Inject a LoRA that does nothing yet; returns its weights."""
     if _ADAPTER in getattr(network, "peft_config", {}):
         network.delete_adapters(_ADAPTER)
     # First weights are drawn from the global source of chance: leave that as it was, and draw them
     # again from ours.
+    rank, targets = vsd.lora_rank, _ATTENTION + _CONVOLUTIONS * vsd.lora_convolutions
     with torch.random.fork_rng():
         network.add_adapter(
-            LoraConfig(r=rank, lora_alpha=rank, target_modules=_TARGETS), adapter_name=_ADAPTER
+            LoraConfig(r=rank, lora_alpha=rank, target_modules=targets), adapter_name=_ADAPTER
         )
     weights = nn.ParameterList()
     for name, weight in network.named_parameters():

@@ -60,6 +60,21 @@ class Text:
         )
 
 
+@dataclass(frozen=True)
+class VsdDefaults:
+    """How VSD is applied to a kind of prior unless the request says otherwise.
+
+    Attributes:
+        guidance_scale: in the convention of diffusers.
+        lora_rank: of the adapter that follows the renderings.
+        lora_convolutions: whether it adapts convolutions too, for networks with little attention.
+    """
+
+    guidance_scale: float = 7.5
+    lora_rank: int = 4
+    lora_convolutions: bool = False
+
+
 class Prior(ABC):
     """A text-to-image model that says which noise it sees in a picture.
 
@@ -77,6 +92,7 @@ class Prior(ABC):
             full turn in equal steps each. 1 but for multi-view models.
         guidance_scale: for SDS, in the convention of diffusers (1 is no guidance).
         ssd_threshold: the noise level M of SSD.
+        vsd: defaults of VSD.
         exact_views: whether it knows the words of `dreamsmith.cameras.exact_view_phrases`.
         pieces: how many views go through the network at a time.
         vram_gib: what all tensors may take of a GPU, in GiB; None for no limit.
@@ -85,6 +101,7 @@ class Prior(ABC):
     group = 1
     guidance_scale = 100.0
     ssd_threshold = 0.2
+    vsd = VsdDefaults()
     exact_views = False
     vram_gib: float | None = None
 
