@@ -48,7 +48,6 @@ for _command in (
     serve.restore,
     access.certificate,
     measure.evaluate,
-    measure.bench,
 ):
     app.command()(_command)
 
@@ -57,6 +56,11 @@ _tokens.command("create")(access.token_create)
 _tokens.command("list")(access.token_list)
 _tokens.command("revoke")(access.token_revoke)
 app.add_typer(_tokens, name="token")
+
+_bench = typer.Typer(help="How fast things are.", no_args_is_help=True)
+_bench.command("stages")(measure.bench_stages)
+_bench.command("surface")(measure.bench_surface)
+app.add_typer(_bench, name="bench")
 
 _recipes = typer.Typer(help="The papers' settings.", no_args_is_help=True)
 _recipes.command("list")(look.recipe_list)

@@ -70,7 +70,7 @@ def evaluate(
     evaluate_plan(plan, output, workers, as_json)
 
 
-def bench(
+def bench_stages(
     prompt: Annotated[str, typer.Argument(help="What to make meanwhile.")] = "a red mug",
     preset: Preset = "draft",
     method: Method = "ssd",
@@ -78,10 +78,10 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Time the stages, and how much of each is the prior's own forward passes: their limit."""
-    from dreamsmith.evaluation.bench import bench_stages
+    from dreamsmith.evaluation.bench import bench_stages as measured
 
     request = GenerationRequest(prompt, preset=preset, method=method)
-    for speed in bench_stages(request, steps):
+    for speed in measured(request, steps):
         if as_json:
             print(json.dumps(dataclasses.asdict(speed)), flush=True)
             continue
@@ -91,3 +91,29 @@ def bench(
             f"{speed.relative_cost:.2f} of a step of the field",
             flush=True,
         )
+
+
+def bench_surface(as_json: Json = False) -> None:
+    """Time rasteriser, marching and baking beside other programs on the same work."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from dreamsmith.evaluation.bench_surface import bench_surface as measured
+
+    table = Table("operation", "size", "ours", "other", "takes", "ratio")
+    for timing in measured():
+        if as_json:
+            values = dataclasses.asdict(timing) | {"ratio": timing.ratio}
+            print(json.dumps(values), flush=True)
+            continue
+        other = timing.peer_milliseconds
+        table.add_row(
+            timing.operation,
+            timing.size,
+            f"{timing.milliseconds:.1f} ms",
+            timing.peer,
+            "" if not timing.peer else "not installed" if other is None else f"{other:.1f} ms",
+            "" if timing.ratio is None else f"{timing.ratio:.1f}",
+        )
+    if not as_json:
+        Console().print(table)
