@@ -22,7 +22,8 @@ _Context = Any
 _Handler = Any
 _Details = Any
 
-_EXPECTED = {"OK", "CANCELLED", "UNAUTHENTICATED", "NOT_FOUND", "INVALID_ARGUMENT"}
+# What callers do wrong, or have to try again, is not the operator's business.
+_UNUSUAL = {"UNKNOWN", "INTERNAL", "DATA_LOSS", "DEADLINE_EXCEEDED"}
 
 
 class JobObserver:
@@ -130,7 +131,7 @@ class CallObserver(grpc.aio.ServerInterceptor):
         self._metrics.calls.labels(method, code).inc()
         if seconds is not None:
             self._metrics.call_seconds.labels(method).observe(seconds)
-        level = logging.DEBUG if code in _EXPECTED else logging.WARNING
+        level = logging.WARNING if code in _UNUSUAL else logging.DEBUG
         log(level, "call", method=method, code=code, owner=OWNER.get())
 
 
