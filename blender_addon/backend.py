@@ -52,10 +52,9 @@ class Backend:
         if self.is_running():
             return
         program = find(command)
-        host, _, port = address.rpartition(":")
         self._clean()
         self._folder = tempfile.TemporaryDirectory(prefix="dreamsmith-serve-")
-        arguments = [program, "serve", "--host", host.strip("[]"), "--port", port, "--json"]
+        arguments = [program, "serve", "--listen", address, "--json"]
         options: dict[str, Any] = {}
         if sys.platform == "win32":
             options["creationflags"] = (
@@ -83,13 +82,13 @@ class Backend:
         if self._process is None:
             return False
         before = (self.message, self.address)
-        lines = self._lines()
         if not self.is_running():
+            lines = self._lines()
             why = lines[-1] if lines else f"exit code {self._process.returncode}"
             self._process, self.address = None, ""
             self.message = f"The server stopped: {why}"
         elif not self.address:
-            for line in lines:
+            for line in self._lines():
                 with contextlib.suppress(ValueError, KeyError, TypeError):
                     said = json.loads(line)
                     if said["event"] == "listening":

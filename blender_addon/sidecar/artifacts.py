@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -48,6 +49,14 @@ def results(connection: Connection, job: Any) -> Iterator[tuple[dict[str, Any], 
         header, blocks = _variation(connection, there, number)
         header |= {"is_last": number == numbers[-1], "seconds": seconds(job)}
         yield header, blocks
+
+
+def keep_picture(connection: Connection, job: Any, path: Path) -> None:
+    """Write the views of a finished job, where no preview came because nobody followed it."""
+    for item in job.artifacts:
+        if item.name.endswith("/turntable.png") and not path.exists():
+            with contextlib.suppress(OSError):
+                write(path, _read(connection, item), durable=False)
 
 
 def _variation(

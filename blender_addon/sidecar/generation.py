@@ -283,6 +283,7 @@ class Generation:
     def _send_result(self) -> None:
         """Fetch what was made; on disk before Blender has seen it: a crash there costs nothing."""
         job = self._call("GenerationService", "GetJob", name=self._job).job
+        artifacts.keep_picture(self._reachable(), job, self._folder / "preview.png")
         for header, blocks in artifacts.results(self._reachable(), job):
             header |= {"event": "result", "request_id": self._request["request_id"]}
             path = self._folder / f"result-{header['variation']}.frame"
