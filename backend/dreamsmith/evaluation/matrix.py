@@ -146,9 +146,10 @@ def _make(
     cell: Cell, folder: Path, threads: int, clip_folder: Path | None, candidates: list[str]
 ) -> None:
     """Generate and measure one cell, in a process of its own; writes the folder."""
-    # Both kinds: threads of one process that spin take the cores from the other's.
-    torch.set_num_threads(threads)
-    numba.set_num_threads(threads)
+    # Both kinds: threads of one process that spin take the cores from the other's. Fewer, where
+    # the environment (OMP_NUM_THREADS, NUMBA_NUM_THREADS) allows no more.
+    torch.set_num_threads(min(threads, torch.get_num_threads()))
+    numba.set_num_threads(min(threads, numba.get_num_threads()))
     folder.mkdir(parents=True, exist_ok=True)
     scorer: Scorer = ClipScorer(clip_folder, candidates) if clip_folder else VocabularyScorer()
     scores: dict[int, dict[str, object]] = {}
