@@ -129,20 +129,38 @@ def perfect_asset(request: GenerationRequest, progress: Callable[[], None] = lam
         GenerationFailed: no surface could be found.
     """
     request = request.validated()
-    job = _job(request)
+    job = job_of(request)
+    texture, _ = finished_stage(job, TruthGuidance(job), progress)
+    return finish_asset(texture, request, job.settings, {})
+
+
+def finished_stage(
+    job: Job, guidance: Guidance, progress: Callable[[], None] = lambda: None
+) -> tuple[TextureStage, tuple[Tensor, Tensor]]:
+    """Generate up to the last step; ``progress`` is called after each.
+
+    Returns:
+        the last stage, and the surface that it began with, before smoothing and decimation:
+        vertices (V, 3) and triangles (F, 3).
+
+    Raises:
+        GenerationFailed: no surface could be found.
+    """
 
     def finish(stage: DistillationStage) -> None:
         while stage.step < stage.total_steps:
             stage.advance()
             progress()
 
-    field = FieldStage(job, TruthGuidance(job))
+    field = FieldStage(job, guidance)
     finish(field)
     surface = SurfaceStage.after(field)
     finish(surface)
+    with torch.no_grad():
+        dense = surface.triangle_mesh()
     texture = TextureStage.after(surface)
     finish(texture)
-    return finish_asset(texture, request, job.settings, {})
+    return texture, dense
 
 
 def release(request: GenerationRequest, steps: int) -> Iterator[float]:
@@ -156,7 +174,7 @@ def release(request: GenerationRequest, steps: int) -> Iterator[float]:
         InvalidRequest: the request is not allowed, or no truth is known of its prompt.
     """
     request = request.validated()
-    job = _job(request)
+    job = job_of(request)
     truth = TruthGuidance(job)
     field = FieldStage(job, truth)
     while field.step < field.total_steps:
@@ -178,7 +196,8 @@ def _overlap(field: FieldStage, solid: str) -> float:
     return found.intersection_over_union
 
 
-def _job(request: GenerationRequest) -> WatchedJob:
+def job_of(request: GenerationRequest) -> WatchedJob:
+    """A job of a request on this machine; its prior is loaded."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     prior = load_prior(request.prior, device, trainable=request.method == "vsd")
     return WatchedJob(request, settings_for(request), prior, device)
