@@ -34,3 +34,21 @@ def test_the_bench_of_the_surface_compares_and_says_what_is_missing() -> None:
     else:
         assert row.peer_milliseconds is not None
         assert row.ratio == row.peer_milliseconds / row.milliseconds
+
+
+def test_the_bench_of_the_service_compares_with_what_does_the_same_without_one() -> None:
+    run = subprocess.run(
+        [
+            *(sys.executable, "-m", "dreamsmith", "bench", "service"),
+            *("--megabytes", "2", "--calls", "3", "--json"),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+    rows = [json.loads(line) for line in run.stdout.splitlines()]
+    peers = {row["peer_name"] for row in rows if row["ratio"]}
+    assert peers == {"a bare gRPC stream", "a copy of the file, flushed", "two bare gRPC calls"}
+    assert all(row["ours"] > 0 for row in rows)
+    assert rows[-1]["unit"] == "events/s"

@@ -60,6 +60,7 @@ app.add_typer(_tokens, name="token")
 _bench = typer.Typer(help="How fast things are.", no_args_is_help=True)
 _bench.command("stages")(measure.bench_stages)
 _bench.command("surface")(measure.bench_surface)
+_bench.command("service")(measure.bench_service)
 app.add_typer(_bench, name="bench")
 
 _recipes = typer.Typer(help="The papers' settings.", no_args_is_help=True)

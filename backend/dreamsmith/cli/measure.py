@@ -117,3 +117,21 @@ def bench_surface(as_json: Json = False) -> None:
         )
     if not as_json:
         Console().print(table)
+
+
+def bench_service(
+    megabytes: Annotated[int, typer.Option(min=1, max=1024, help="Of the file, in MiB.")] = 64,
+    calls: Annotated[int, typer.Option(min=1, help="Submits.")] = 100,
+    as_json: Json = False,
+) -> None:
+    """Time a server on this machine beside a bare gRPC stream and a copy of a file."""
+    from dreamsmith.evaluation import service_bench
+
+    for row in service_bench.bench_service(megabytes, calls):
+        if as_json:
+            print(json.dumps({**dataclasses.asdict(row), "ratio": row.ratio}), flush=True)
+            continue
+        line = f"{row.what:<47}{row.ours:8.1f} {row.unit:<9}"
+        if row.ratio is not None:
+            line += f"{row.ratio:5.2f} of {row.peer_name} ({row.peer:.1f})"
+        print(line.rstrip(), flush=True)

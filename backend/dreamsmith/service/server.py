@@ -91,6 +91,7 @@ class ServerOptions:
         retention_days: after which jobs that have ended are deleted; 0 keeps them.
         metrics_port: of this machine, for Prometheus; 0 takes a free one, None answers nowhere.
         has_prompts_in_log: what people ask for may stand in the log.
+        slots: jobs that run at a time; with 0 they only wait.
         worker_module: what runs an attempt, as ``python -m`` takes it.
     """
 
@@ -103,6 +104,7 @@ class ServerOptions:
     retention_days: float = 30.0
     metrics_port: int | None = None
     has_prompts_in_log: bool = False
+    slots: int = 1
     worker_module: str = WORKER_MODULE
 
     @property
@@ -147,7 +149,7 @@ async def _serve(
     board = await Board.open(folder.database)
     metrics = Metrics()
     board.on_change = JobObserver(metrics, with_prompts=options.has_prompts_in_log)
-    engine = LocalEngine(folder, vram_gib=options.vram_gib, worker_module=options.worker_module)
+    engine = LocalEngine(folder, options.slots, options.vram_gib, options.worker_module)
     scheduler = Scheduler(board, folder, engine)
     uploads = Uploads(board, folder)
     housekeeping = Housekeeping(board, scheduler, uploads, folder, options.retention_days)

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from io import RawIOBase
 from pathlib import Path
 from typing import Final
 
@@ -122,17 +124,21 @@ class Uploads:
         async with writer.lock:
             received = await asyncio.to_thread(self._received, upload)
             await asyncio.to_thread(self._folder.check_room, upload.size_bytes - received)
+            file = await asyncio.to_thread(_open, self._path(upload), received)
         piece: api.WriteUploadRequest | None = first
-        while piece is not None:
-            if piece is not first and (piece.name or piece.size_bytes):
-                raise InvalidRequest("name", "name and size_bytes are for the first message only")
-            async with writer.lock:
-                if writer.token is not token:
-                    raise UploadSuperseded("another call took this upload over")
-                _check(piece, received, upload)
-                await asyncio.to_thread(_append, self._path(upload), received, piece.data)
-            received += len(piece.data)
-            piece = await anext(pieces, None)
+        with contextlib.closing(file):
+            while piece is not None:
+                if piece is not first and (piece.name or piece.size_bytes):
+                    raise InvalidRequest(
+                        "name", "name and size_bytes are for the first message only"
+                    )
+                async with writer.lock:
+                    if writer.token is not token:
+                        raise UploadSuperseded("another call took this upload over")
+                    _check(piece, received, upload)
+                    await asyncio.to_thread(_append, file, piece.data)
+                received += len(piece.data)
+                piece = await anext(pieces, None)
         async with writer.lock:
             if received == upload.size_bytes and writer.token is token:
                 await self._finish(upload)
@@ -179,13 +185,22 @@ def _check(piece: api.WriteUploadRequest, received: int, upload: StoredUpload) -
         raise TransferFailed("a piece of the upload arrived damaged: send it again from there")
 
 
-def _append(path: Path, offset: int, data: bytes) -> None:
+def _open(path: Path, offset: int) -> RawIOBase:
     try:
         path.parent.mkdir(exist_ok=True)
-        with path.open("ab") as file:
-            # What a write that failed has left is not counted as received.
-            file.truncate(offset)
-            file.write(data)
+        # How far it is, is asked of the file: nothing may wait in a buffer.
+        file = path.open("ab", buffering=0)
+        file.truncate(offset)
+    except OSError as error:
+        raise StoreFull(f"the server cannot write the upload: {error.strerror}") from None
+    return file
+
+
+def _append(file: RawIOBase, data: bytes) -> None:
+    left = memoryview(data)
+    try:
+        while left:
+            left = left[file.write(left) or 0 :]
     except OSError as error:
         raise StoreFull(f"the server cannot write the upload: {error.strerror}") from None
 
