@@ -8,6 +8,7 @@ import json
 import os
 from pathlib import Path
 
+from dreamsmith.service import folders
 from dreamsmith.service.listening import Listening
 from dreamsmith.service.server import ServerOptions, run_server
 
@@ -18,7 +19,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--free-bytes", type=int, default=folders.FREE_BYTES)
     arguments = parser.parse_args()
+    folders.FREE_BYTES = arguments.free_bytes  # type: ignore[misc]
     # For the workers.
     os.environ["PYTHONPATH"] = os.pathsep.join(
         [str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]
