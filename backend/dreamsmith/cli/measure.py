@@ -125,9 +125,9 @@ def bench_service(
     as_json: Json = False,
 ) -> None:
     """Time a server on this machine beside a bare gRPC stream and a copy of a file."""
-    from dreamsmith.evaluation import service_bench
+    from dreamsmith.evaluation.bench_service import bench_service as measured
 
-    for row in service_bench.bench_service(megabytes, calls):
+    for row in measured(megabytes, calls):
         if as_json:
             print(json.dumps({**dataclasses.asdict(row), "ratio": row.ratio}), flush=True)
             continue

@@ -2,7 +2,7 @@
 """What a server adds to the bare transport: a real one in a process of its own, beside a peer that
 only sends bytes.
 
-``python -m dreamsmith.evaluation.service_bench serve FOLDER`` and ``bare FILE`` are the two.
+``python -m dreamsmith.evaluation.bench_service serve FOLDER`` and ``bare FILE`` are the two.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ def _drain(port: int) -> None:
 @contextlib.contextmanager
 def _process(*words: str) -> Iterator[int]:
     """One of the two servers; its port."""
-    command = [sys.executable, "-m", "dreamsmith.evaluation.service_bench", *words]
+    command = [sys.executable, "-m", "dreamsmith.evaluation.bench_service", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         try:
             yield int(process.stdout.readline()) if process.stdout else 0
