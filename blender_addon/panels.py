@@ -58,7 +58,8 @@ class DREAMSMITH_PT_main(_Sidebar, bpy.types.Panel):
         obstacle = servers.obstacle(server, wanted)
         row = self.layout.row()
         row.scale_y = 1.6
-        row.enabled = not obstacle
+        # A server that did not answer may answer now: the click tries it.
+        row.enabled = not (obstacle and server.facts)
         row.operator("dreamsmith.generate", icon="OUTLINER_OB_LIGHT")
         if obstacle:
             draw_lines(self.layout, context, obstacle, "ERROR")
