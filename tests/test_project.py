@@ -51,6 +51,18 @@ def test_every_source_file_names_its_licence_in_its_first_lines() -> None:
     assert not missing
 
 
+FORBIDDEN_MODULES = {
+    *("pickle", "_pickle", "cPickle", "cloudpickle", "dill", "jsonpickle", "pickletools"),
+    *("joblib", "marshal", "shelve"),
+}
+FORBIDDEN = {
+    *("torch.load", "torch.save", "torch.jit.load", "torch.hub.load", "torch.package"),
+    *("np.load", "numpy.load", "np.save", "numpy.save", "pandas.read_pickle", "pd.read_pickle"),
+    *("yaml.load", "yaml.unsafe_load", "yaml.full_load", "eval", "exec"),
+    *("allow_pickle", "trust_remote_code"),
+}
+
+
 def forbidden_uses(tree: ast.AST) -> list[str]:
     """Ways to run what a file says: pickle, torch.load, eval, exec, unsafe YAML, NumPy objects."""
     found = []
@@ -61,13 +73,12 @@ def forbidden_uses(tree: ast.AST) -> list[str]:
             names = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Call):
             names = [ast.unparse(node.func)]
-            if any(word.arg == "allow_pickle" for word in node.keywords):
-                names.append("allow_pickle")
+            names += [word.arg or "" for word in node.keywords]
         else:
             continue
-        forbidden = {"pickle", "cPickle", "dill", "joblib", "marshal", "shelve"}
-        forbidden |= {"torch.load", "torch.save", "eval", "exec", "allow_pickle"}
-        found += [name for name in names if name in forbidden]
+        found += [name for name in names if name in FORBIDDEN]
+        # Not the modules alone: `import pickle.x`, `from joblib.x import y`.
+        found += [name for name in names if name.partition(".")[0] in FORBIDDEN_MODULES]
     return found
 
 
@@ -75,6 +86,10 @@ def forbidden_uses(tree: ast.AST) -> list[str]:
     "code",
     [
         "import pickle",
+        "import _pickle",
+        "from joblib.numpy_pickle import load",
+        "AutoModel.from_pretrained(name, trust_remote_code=True)",
+        "yaml.load(text)",
         "from torch import load",
         "torch.load(path)",
         "eval(text)",
@@ -94,6 +109,45 @@ def test_nothing_is_unpickled_or_evaluated() -> None:
             if uses:
                 found[relative(path)] = uses
     assert not found
+
+
+def processes_that_pickle(tree: ast.AST) -> list[str]:
+    """Pools, queues and pipes of objects, which pickle them on their way."""
+    names = [
+        ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute | ast.Name)
+    ]
+    pickling = (
+        r"(ProcessPoolExecutor|multiprocessing\.(?!connection|get_context).*|.*\.(send|recv)_pyobj)"
+    )
+    return [name for name in names if re.fullmatch(pickling, name)]
+
+
+def test_only_our_own_processes_of_an_evaluation_talk_in_objects() -> None:
+    found = {}
+    for path in sources():
+        if path.suffix == ".py" and relative(path).startswith(("backend/", "blender_addon/")):
+            uses = processes_that_pickle(ast.parse(path.read_text(encoding="utf-8")))
+            if uses:
+                found[relative(path)] = uses
+    # A pool between a command and its own children: nothing in it comes from outside.
+    assert set(found) <= {"backend/dreamsmith/evaluation/matrix.py"}
+
+
+def test_the_pipe_to_the_sidecar_carries_bytes_alone() -> None:
+    """`Connection.send` pickles; `send_bytes` does not."""
+    for name in ("link.py", "sidecar/__main__.py"):
+        tree = ast.parse((ROOT / "blender_addon" / name).read_text(encoding="utf-8"))
+        calls = [ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        on_pipes = [call for call in calls if re.search(r"(pipe|connection)\.(send|recv)", call)]
+        assert on_pipes
+        assert all(call.endswith("_bytes") for call in on_pipes)
+
+
+def test_no_file_of_the_project_is_a_pickle() -> None:
+    suffixes = {".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".bin", ".npy", ".npz", ".joblib"}
+    assert [relative(path) for path in project_files() if path.suffix in suffixes] == []
+    begins = [path for path in project_files() if path.read_bytes()[:1] == b"\x80"]
+    assert [relative(path) for path in begins] == []
 
 
 # Folders that are somewhere else on any other machine.

@@ -201,6 +201,7 @@ def job_values(job: Job) -> dict[str, object]:
         "state": job.state.value,
         "prompt": job.request.prompt,
         "attempt": job.attempt,
+        "owner": job.owner,
         "priority": job.priority,
         "fraction": job.progress.fraction if job.progress else 0.0,
         "error": None

@@ -27,11 +27,13 @@ from dreamsmith.errors import (
     ServerNotTrusted,
     ServerUnreachable,
     TokenRefused,
+    TooManyStreams,
 )
+from dreamsmith.service.limits import MAXIMUM_STREAMS_PER_CALLER
 from dreamsmith.service.tokens import TokenBook
 from dreamsmith.v1 import generation_pb2 as api
 from dreamsmith.v1 import generation_pb2_grpc as api_grpc
-from service.server_process import ServerProcess, small_request
+from service.server_process import ServerProcess, small_request, wait_until
 
 
 def dreamsmith(*words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -40,7 +42,7 @@ def dreamsmith(*words: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def made(*words: str | Path) -> dict[str, Any]:
-    answer = dreamsmith(*words, "--json")
+    answer = dreamsmith(*(str(word) for word in words), "--json")
     assert answer.returncode == 0, answer.stderr
     values: dict[str, Any] = json.loads(answer.stdout)
     return values
@@ -239,6 +241,53 @@ def test_no_method_about_a_job_forgets_its_owner(studio: Studio) -> None:
                 assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED, name
                 tried += 1
     assert tried >= 8
+
+
+def test_an_open_stream_ends_with_its_token(studio: Studio) -> None:
+    made("token", "create", "dora", "--data-dir", studio.server.data_dir, "--output", (
+        studio.authority.parent / "dora.token"
+    ))  # fmt: skip
+    token = (studio.authority.parent / "dora.token").read_text().strip()
+    tls = Tls(studio.authority)
+    with Client(studio.server.address, token=token, tls=tls) as client:
+        job = client.create(small_request(steps=1000)).name
+        stream = client.watch(job)
+        next(stream)
+        made("token", "revoke", "dora", "--data-dir", studio.server.data_dir)
+        with pytest.raises(TokenRefused, match="is revoked"):
+            list(stream)
+    with studio.client("root") as root:
+        root.cancel(job)
+
+
+def test_a_caller_has_only_so_many_streams(studio: Studio) -> None:
+    credentials = grpc.ssl_channel_credentials(studio.authority.read_bytes())
+    bearer = grpc.access_token_call_credentials(studio.tokens["ben"])
+    both = grpc.composite_channel_credentials(credentials, bearer)
+    with studio.client("ben") as ben, grpc.secure_channel(studio.server.address, both) as channel:
+        job = ben.create(small_request(steps=1000)).name
+        stub = api_grpc.GenerationServiceStub(channel)
+        streams = []
+        for _ in range(MAXIMUM_STREAMS_PER_CALLER):
+            streams.append(stub.WatchJob(api.WatchJobRequest(name=job)))
+            next(streams[-1])
+        with pytest.raises(TooManyStreams, match="close one"):
+            next(ben.watch(job))
+        with studio.client("root") as root:
+            next(root.watch(job))
+        streams[0].cancel()
+        wait_until(lambda: can_watch(ben, job), "room for a stream")
+        for stream in streams:
+            stream.cancel()
+        ben.cancel(job)
+
+
+def can_watch(client: Client, job: str) -> bool:
+    try:
+        next(client.watch(job))
+    except TooManyStreams:
+        return False
+    return True
 
 
 def test_tokens_are_kept_as_hashes_that_only_the_server_reads(studio: Studio) -> None:

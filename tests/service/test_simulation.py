@@ -115,9 +115,11 @@ class FaultyStore(Store):
         self._maybe_full()
         return super().apply(name, command)
 
-    def submit(self, request_id: str, job: Job, most_active: int) -> Job:
+    def submit(
+        self, request_id: str, job: Job, most_active: int, most_of_owner: int | None = None
+    ) -> Job:
         self._maybe_full()
-        return super().submit(request_id, job, most_active)
+        return super().submit(request_id, job, most_active, most_of_owner)
 
     def _maybe_full(self) -> None:
         if self.full_for:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,17 @@ def test_the_same_request_id_gives_the_same_job(store: Store) -> None:
     assert store.submit("id", job("2"), 1) == first
     with pytest.raises(RequestIdReused, match="belongs to jobs/1"):
         store.submit("id", job("3", GenerationRequest("a blue mug")), 1)
+
+
+def test_no_owner_fills_the_queue_alone(store: Store) -> None:
+    for number in range(2):
+        store.submit(str(number), replace(job(f"a{number}"), owner="anna"), 9, 2)
+    with pytest.raises(QueueFull, match="2 of your jobs"):
+        store.submit("2", replace(job("a2"), owner="anna"), 9, 2)
+    store.submit("0", replace(job("b0"), owner="ben"), 9, 2)
+    # One who is alone on a server has all of it.
+    for number in range(3):
+        store.submit(str(number), job(f"c{number}"), 9, 2)
 
 
 def test_no_more_jobs_wait_than_are_allowed(store: Store) -> None:

@@ -110,7 +110,8 @@ def jobs(
             print(json.dumps(job_values(job), ensure_ascii=False))
         else:
             done = f"{job.progress.fraction:.0%}" if job.progress else ""
-            print(f"{job.name}  {job.state.value:<10} {done:>4}  {job.request.prompt}")
+            owner = f"{job.owner}: " if job.owner else ""
+            print(f"{job.name}  {job.state.value:<10} {done:>4}  {owner}{job.request.prompt}")
 
 
 @connects

@@ -21,6 +21,7 @@ from dreamsmith.v1 import generation_pb2 as api
 from dreamsmith.wire.job import Job, State
 
 MAXIMUM_ACTIVE_JOBS = 64
+MAXIMUM_ACTIVE_JOBS_OF_OWNER = 32
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -82,7 +83,9 @@ class Board:
         """Accept a job; the same request id gives the same job (see `Store.submit`)."""
         name = f"jobs/{secrets.token_hex(6)}"
         job = Job(name, request, self._now(), owner=owner, priority=priority)
-        job = await self._in_thread(self._store.submit, request_id, job, MAXIMUM_ACTIVE_JOBS)
+        job = await self._in_thread(
+            self._store.submit, request_id, job, MAXIMUM_ACTIVE_JOBS, MAXIMUM_ACTIVE_JOBS_OF_OWNER
+        )
         self.on_change(job)
         self.queue_bell.ring()
         return job

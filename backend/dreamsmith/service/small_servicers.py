@@ -17,7 +17,7 @@ from dreamsmith.request import (
 )
 from dreamsmith.service import limits
 from dreamsmith.service.answering import answers
-from dreamsmith.service.board import MAXIMUM_ACTIVE_JOBS
+from dreamsmith.service.board import MAXIMUM_ACTIVE_JOBS, MAXIMUM_ACTIVE_JOBS_OF_OWNER
 from dreamsmith.service.caller import OWNER, SCOPE
 from dreamsmith.service.devices import Devices
 from dreamsmith.service.servicers import MAXIMUM_PAGE_SIZE, MAXIMUM_REQUEST_ID_LENGTH
@@ -67,6 +67,7 @@ class CapabilityServicer:
                 max_prompt_length=MAXIMUM_PROMPT_LENGTH,
                 max_steps=MAXIMUM_STEPS,
                 max_active_jobs=MAXIMUM_ACTIVE_JOBS,
+                max_active_jobs_of_owner=MAXIMUM_ACTIVE_JOBS_OF_OWNER,
                 max_upload_bytes=MAXIMUM_UPLOAD_BYTES,
                 max_total_upload_bytes=MAXIMUM_TOTAL_BYTES,
                 max_request_bytes=limits.MAXIMUM_REQUEST_BYTES,

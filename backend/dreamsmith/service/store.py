@@ -50,17 +50,20 @@ class Store:
         """Close the database."""
         self._database.close()
 
-    def submit(self, request_id: str, job: Job, most_active: int) -> Job:
+    def submit(
+        self, request_id: str, job: Job, most_active: int, most_of_owner: int | None = None
+    ) -> Job:
         """Accept a job, or return the one that its owner sent under the same request id.
 
         Args:
             request_id: of the owner's choice.
             job: with its name, owner, request, priority and time of acceptance.
             most_active: jobs that may wait or run.
+            most_of_owner: of an owner with a name; None for as many as of all.
 
         Raises:
             RequestIdReused: the id came with another request.
-            QueueFull: ``most_active`` jobs wait or run already.
+            QueueFull: as many jobs wait or run already.
             UploadNotFound: the request needs a file that the owner has not sent.
             StoreFull: the disk is full.
         """
@@ -76,13 +79,19 @@ class Store:
                         "request: choose a new one for each request"
                     )
                 return accepted
-            (active,) = self._connection.execute(
-                "SELECT count(*) FROM job WHERE state IN (SELECT value FROM json_each(?))",
-                (_dump_states(_ACTIVE),),
+            active, own = self._connection.execute(
+                "SELECT count(*), coalesce(sum(owner = ?), 0) FROM job "
+                "WHERE state IN (SELECT value FROM json_each(?))",
+                (job.owner, _dump_states(_ACTIVE)),
             ).fetchone()
             if active >= most_active:
                 raise QueueFull(
                     f"{active} jobs wait or run, no more are accepted: cancel one, or try later"
+                )
+            if job.owner and most_of_owner is not None and own >= most_of_owner:
+                raise QueueFull(
+                    f"{own} of your jobs wait or run, no more are accepted: cancel one, or try "
+                    "later"
                 )
             job, events = create(job.name, job)
             cursor = self._connection.execute(
