@@ -17,9 +17,10 @@ from dreamsmith.asset.inspection import inspect_glb
 from dreamsmith.asset.model import Asset, Mesh
 from dreamsmith.asset.own_mesh import read_own_mesh
 from dreamsmith.asset.preview import albedo_pixels, png_bytes
+from dreamsmith.asset.shape import measure_shape
 from dreamsmith.cli import run
 from dreamsmith.errors import Cancelled, InvalidRequest
-from dreamsmith.events import AssetReady, PreviewMesh
+from dreamsmith.events import AssetReady, PreviewMesh, Progress
 from dreamsmith.generate import generate
 from dreamsmith.request import GenerationRequest
 from dreamsmith.texture.atlas import unwrap
@@ -173,3 +174,59 @@ def test_what_makes_no_sense_for_a_mesh_that_is_there_is_refused(start: Path) ->
         asked(start, face_budget=1000).validated()
     with pytest.raises(InvalidRequest, match="takes no meshes"):
         request_to_spec(asked(start))
+
+
+def test_a_mesh_is_refined_where_it_is_and_stays_closed(tmp_path: Path) -> None:
+    ball = trimesh.creation.icosphere(subdivisions=3, radius=2.0)
+    ball.apply_translation((3, 5, -4))
+    # With a hole, which is closed.
+    ball.update_faces(ball.vertices[ball.faces][:, :, 1].min(1) < 6.8)
+    path = without_uv(tmp_path / "ball.glb", ball)
+    band = 0.05
+    request = asked(path, stages=("surface", "texture"), band=band, face_budget=3000)
+    *events, last = generate(request, workspace=tmp_path)
+    assert isinstance(last, AssetReady) and last.asset.mesh.corner_uv is not None
+    shape = measure_shape(last.asset.mesh.positions, last.asset.mesh.triangles, weld=False)
+    assert shape.closed and shape.outward and len(last.asset.mesh.triangles) <= 3000
+    # Blender's frame: glTF's y is z.
+    radii = np.linalg.norm(last.asset.mesh.positions - (3, 4, 5), axis=1)
+    sides = radii[last.asset.mesh.positions[:, 2] < 6.5]
+    assert np.abs(sides - 2).max() < band * 4 + 0.05
+    stages = [event.stage for event in events if isinstance(event, Progress)]
+    assert stages[0] == "surface" and stages[-1] == "texture"
+
+
+def test_refining_goes_on_from_its_checkpoint_bit_for_bit(tmp_path: Path) -> None:
+    path = without_uv(tmp_path / "ball.glb", trimesh.creation.icosphere(subdivisions=3))
+    request = asked(path, stages=("surface", "texture"), face_budget=1000)
+    assets = []
+    for times in (0, 1):
+        workspace = tmp_path / str(times)
+        workspace.mkdir()
+        asks: list[None] = []
+
+        def stop(asks: list[None] = asks) -> bool:
+            asks.append(None)
+            return len(asks) == 2
+
+        if times:
+            with pytest.raises(Cancelled):
+                list(generate(request, workspace=workspace, stop=stop))
+        assets.append(list(generate(request, workspace=workspace))[-1])
+    whole, resumed = (event.asset for event in assets if isinstance(event, AssetReady))
+    assert whole.albedo_png == resumed.albedo_png
+    np.testing.assert_array_equal(whole.mesh.positions, resumed.mesh.positions)
+
+
+def test_stages_that_cannot_be_are_refused(start: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="write texture or surface,texture"):
+        asked(start, stages=("surface",)).validated()
+    with pytest.raises(InvalidRequest, match="without a mesh to start from"):
+        GenerationRequest("a red mug", stages=("texture",)).validated()
+    with pytest.raises(InvalidRequest, match="band"):
+        asked(start, stages=("surface", "texture"), band=2.0).validated()
+    box = trimesh.creation.box((1, 1, 1))
+    box.faces = np.concatenate((box.faces, box.faces[:1]))
+    path = without_uv(tmp_path / "wall.glb", box)
+    with pytest.raises(InvalidRequest, match="cannot be refined"):
+        generate(asked(path, stages=("surface", "texture")), workspace=tmp_path)

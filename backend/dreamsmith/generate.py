@@ -41,8 +41,9 @@ from dreamsmith.priors import check_prompt, downloads, load_prior
 from dreamsmith.priors.memory import check_vram, cuda_bytes, out_of_memory
 from dreamsmith.request import GenerationRequest
 from dreamsmith.stage import DistillationStage
+from dreamsmith.surface.own_shape import closed_mesh
 from dreamsmith.surface.stage import SurfaceStage
-from dreamsmith.texture.finish import finish_asset, preview_placement
+from dreamsmith.texture.finish import at_home, finish_asset
 from dreamsmith.texture.stage import TextureStage
 
 _PROGRESS_SECONDS = 0.2
@@ -85,6 +86,8 @@ def generate(
     request = request.validated()
     check_prompt(request)
     start = read_own_mesh(Path(request.start)).mesh if request.start else None
+    if start is not None and request.refines:
+        start = closed_mesh(start)
     if vram_gib is not None:
         check_vram(vram_gib, cuda_bytes())
     return _Run(request, workspace, stop, vram_gib, start).events()
@@ -157,7 +160,9 @@ class _Run:
 
     def _events(self) -> Iterator[Event]:
         found = read_checkpoint(self.workspace, self.fingerprint)
-        first: Stage = "field" if self.start is None else "texture"
+        first: Stage = "field"
+        if self.start is not None:
+            first = "surface" if self.request.refines else "texture"
         position, tensors = found or (Position(self.fingerprint, first, 0, 0.0), {})
         self.worked, self.since = position.elapsed_seconds, time.monotonic()
         yield self._progress(position.stage, position.step, {})
@@ -180,11 +185,11 @@ class _Run:
                     yield self._checkpoint(stage)
                 if picture.due():
                     yield PreviewImage(stage.name, stage.step, _png(stage.picture()))
-                # Of the user's own mesh there is nothing new to see but the picture.
-                if self.start is None and mesh.due():
+                # Of a mesh that is but painted there is nothing new to see but the picture.
+                if (self.start is None or self.request.refines) and mesh.due():
                     shape = stage.mesh()
                     if shape is not None:
-                        placed = preview_placement(shape, self.request.height_metres)
+                        placed = at_home(shape, stage.placement, self.request.height_metres)
                         yield PreviewMesh(stage.name, stage.step, placed)
             if stage.name == "texture":
                 break
@@ -217,7 +222,11 @@ class _Run:
 
     def _stage(self, job: Job, position: Position, tensors: dict[str, Tensor]) -> Particles:
         numbers = numbers_in(tensors) or list(range(1, self.request.variations + 1))
-        make = _STAGE_CLASSES[position.stage] if job.start is None else TextureStage.painting
+        make = _STAGE_CLASSES[position.stage]
+        if job.start is not None and not job.request.refines:
+            make = TextureStage.painting
+        elif job.start is not None and position.stage == "surface":
+            make = SurfaceStage.refining
         stage = Particles.begin(job, make, numbers)
         if tensors:
             stage.load_tensors(tensors, position.step)

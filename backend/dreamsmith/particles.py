@@ -9,6 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from dreamsmith.asset.mesh import Similarity
 from dreamsmith.asset.model import Mesh
 from dreamsmith.distillation.guidance import Guidance
 from dreamsmith.errors import GenerationFailed
@@ -65,6 +66,11 @@ class Particles:
     def name(self) -> Stage:
         """Of the stage."""
         return self._first.name
+
+    @property
+    def placement(self) -> Similarity | None:
+        """What moved the user's mesh to where the stages work; None where there is none."""
+        return self._first.placement
 
     @property
     def step(self) -> int:

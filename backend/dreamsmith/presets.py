@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Final
+from typing import Any, Final
 
 from dreamsmith.priors.locate import BUNDLED
 from dreamsmith.recipes import recipe_named
@@ -48,8 +48,8 @@ _PRESETS: Final[dict[str, Settings]] = {
 def settings_for(request: GenerationRequest) -> Settings:
     """The preset's numbers, the recipe's in their place, and what the request says in theirs.
 
-    ``request.steps`` scales the later stages with the field stage. A mesh that is painted has as
-    many steps for its colour alone. The bundled prior was trained
+    ``request.steps`` scales the later stages with the field stage. A mesh that is painted or
+    refined has as many steps for that. The bundled prior was trained
     on random backgrounds: no recipe has it learn one.
     """
     settings = _PRESETS[request.preset]
@@ -73,9 +73,9 @@ def settings_for(request: GenerationRequest) -> Settings:
             texture_steps=max(1, round(settings.texture_steps * scale)),
         )
     if request.start:
-        settings = dataclasses.replace(
-            settings, texture_steps=settings.field_steps, field_steps=0, surface_steps=0
-        )
+        first = "surface_steps" if request.refines else "texture_steps"
+        steps: dict[str, Any] = {"field_steps": 0, "surface_steps": 0}
+        settings = dataclasses.replace(settings, **(steps | {first: settings.field_steps}))
     if request.resolution is not None:
         settings = dataclasses.replace(
             settings,

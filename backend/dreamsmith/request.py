@@ -18,6 +18,9 @@ from dreamsmith.errors import InvalidRequest
 
 METHODS: Final = ("ssd", "sds", "vsd", "csd")
 PRESETS: Final = ("draft", "standard", "high")
+STAGES: Final = ("field", "surface", "texture")
+# What may be done to a mesh that is there.
+START_STAGES: Final = (("texture",), ("surface", "texture"))
 # Explained in `dreamsmith.distillation.schedules`.
 TIME_SCHEDULES: Final = ("uniform", "annealed", "falling", "dreamtime")
 # Explained by `dreamsmith recipe show`.
@@ -192,8 +195,12 @@ class GenerationRequest:
         seed: 0 to 2^63 - 1.
         variations: assets to make in one job, 1 to 8; with ``vsd`` they keep away from each other.
         steps: optimisation steps of the field stage, or of painting; None takes the preset's.
-        start: a mesh file of this machine (`dreamsmith.asset.own_mesh.FORMATS`) that is painted,
-            its shape and size kept; empty: a shape is made too.
+        start: a mesh file of this machine (`dreamsmith.asset.own_mesh.FORMATS`) that is painted or
+            refined where it is; empty: a shape is made too.
+        stages: what to do with it: ``texture`` keeps its shape, which is the default; ``surface``
+            and ``texture`` refine that too.
+        band: how far its surface may move when it is refined, in lengths of the longest edge of
+            its bounding box, 0.001 to 0.5.
         resolution: largest edge of the pictures that are shown to the prior, in pixels, 16 to 1024;
             None: the preset's or the recipe's.
         cameras: from where the object is seen.
@@ -215,6 +222,8 @@ class GenerationRequest:
     variations: int = 1
     steps: int | None = None
     start: str = ""
+    stages: tuple[str, ...] = ()
+    band: float = 0.05
     resolution: int | None = None
     cameras: CameraRanges = CameraRanges()
     distillation: DistillationSettings = DistillationSettings()
@@ -226,6 +235,11 @@ class GenerationRequest:
     def is_scene(self) -> bool:
         """Whether the cameras stand inside what is made: a room rather than an object."""
         return self.recipe in SCENE_RECIPES
+
+    @property
+    def refines(self) -> bool:
+        """Whether the shape of a mesh that is there may change."""
+        return bool(self.start) and "surface" in self.stages
 
     def validated(self) -> GenerationRequest:
         """The request with its texts normalised (NFC, outer blanks removed).
@@ -263,7 +277,8 @@ class GenerationRequest:
                 "start",
                 f"recipe {self.recipe!r} makes a scene and cannot paint a mesh: leave it out",
             )
-        if self.start and self.face_budget is not None:
+        self._check_stages()
+        if self.start and not self.refines and self.face_budget is not None:
             raise InvalidRequest(
                 "faces", "a mesh that is painted keeps its triangles: leave the face budget out"
             )
@@ -278,6 +293,19 @@ class GenerationRequest:
                     f"texture size must be a power of two such as 1024, not {self.texture_size}",
                 )
         return request
+
+    def _check_stages(self) -> None:
+        Interval(self.band, self.band).check("band", 0.001, 0.5, "of the longest edge")
+        if not self.stages:
+            return
+        allowed = START_STAGES if self.start else (STAGES,)
+        if self.stages not in allowed:
+            known = " or ".join(",".join(stages) for stages in allowed)
+            raise InvalidRequest(
+                "stages",
+                f"stages {','.join(self.stages)!r} is not possible "
+                f"{'with' if self.start else 'without'} a mesh to start from: write {known}",
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -297,8 +325,9 @@ class GenerationRequest:
                     name, f"{name!r} is no field of a request: known are {', '.join(sorted(known))}"
                 )
         values = dict(values)
-        if "loras" in values:
-            values["loras"] = tuple(values["loras"])
+        for name in ("loras", "stages"):
+            if name in values:
+                values[name] = tuple(values[name])
         if "distillation" in values:
             values["distillation"] = DistillationSettings(**values["distillation"])
         if "cameras" in values:

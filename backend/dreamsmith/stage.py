@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from dreamsmith.asset.mesh import Similarity
 from dreamsmith.asset.model import Mesh
 from dreamsmith.determinism import deterministic
 from dreamsmith.distillation.guidance import Guidance
@@ -45,11 +46,13 @@ class DistillationStage(ABC):
         guidance: the prior and the method; other variations share it.
         optimizer: of everything that this stage changes.
         modules: what a checkpoint must hold, by name.
+        placement: what moved the user's mesh to where it is optimised; None where there is none.
     """
 
     name: Stage
     optimizer: torch.optim.Optimizer
     modules: dict[str, nn.Module]
+    placement: Similarity | None = None
 
     def __init__(self, job: Job, guidance: Guidance, total_steps: int) -> None:
         self.job = job

@@ -34,6 +34,11 @@ class Similarity:
         moved = self.scale * points.astype(np.float64) + np.array(self.offset)
         return moved.astype(np.float32)
 
+    def inverse(self) -> Similarity:
+        """What moves them back."""
+        x, y, z = (-value / self.scale for value in self.offset)
+        return Similarity(1 / self.scale, (x, y, z))
+
 
 def keep_large_components(mesh: Mesh, smallest_share: float = 1.0) -> Mesh:
     """Remove floaters.

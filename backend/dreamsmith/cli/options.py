@@ -94,6 +94,13 @@ Start = Annotated[
         help="A mesh to paint (GLB, glTF, OBJ, PLY, STL): its shape, size and UVs are kept.",
     ),
 ]
+Stages = Annotated[
+    str, typer.Option(help="With --start: texture paints, surface,texture refines the shape too.")
+]
+Band = Annotated[
+    float,
+    typer.Option(help="How far the shape may be refined, in lengths of the mesh's longest edge."),
+]
 Output = Annotated[
     Path, typer.Option("--output", "-o", help="The .glb, .obj or .ply file to write.")
 ]
@@ -154,6 +161,8 @@ def request_of(values: dict[str, Any]) -> GenerationRequest:
         variations=values["variations"],
         steps=values["steps"],
         start=values.get("start", ""),
+        stages=tuple(part.strip() for part in values.get("stages", "").split(",") if part.strip()),
+        band=values.get("band", DEFAULTS.band),
         resolution=values["resolution"],
         cameras=CameraRanges(**ranges),
         distillation=DistillationSettings.parse(

@@ -32,13 +32,24 @@ class TetrahedralSurface(nn.Module):
     _boundary: Tensor
     _boundary_sign: Tensor
     cells: Tensor
+    _first: Tensor
 
     def __init__(
-        self, grid: TetrahedralGrid, signed_distance: Tensor, *, faces_inward: bool = False
+        self,
+        grid: TetrahedralGrid,
+        signed_distance: Tensor,
+        *,
+        faces_inward: bool = False,
+        band: float | None = None,
     ) -> None:
+        """Begin with signed distances; ``band`` is how far the surface may move from there."""
         super().__init__()
         self._faces_inward = faces_inward
         self._edge_length = grid.edge_length
+        # Deformation and distances share the band.
+        farthest = grid.edge_length / 2
+        self._deformation = farthest if band is None else min(farthest, band / (2 * 3**0.5))
+        self._slack = None if band is None else band / 2
         # Buffers, so that they move to a device with the parameters.
         self.register_buffer("_vertices", grid.vertices, persistent=False)
         self.register_buffer("_tetrahedra", grid.tetrahedra, persistent=False)
@@ -48,6 +59,7 @@ class TetrahedralSurface(nn.Module):
         self.register_buffer("_boundary_sign", grid.boundary_sign, persistent=len(grid.cells) > 0)
         self.register_buffer("cells", grid.cells, persistent=len(grid.cells) > 0)
         self.signed_distance = nn.Parameter(signed_distance.to(grid.vertices.dtype).clone())
+        self.register_buffer("_first", self.signed_distance.detach().clone(), persistent=False)
         self.deformation = nn.Parameter(torch.zeros_like(grid.vertices))
 
     @classmethod
@@ -82,7 +94,14 @@ class TetrahedralSurface(nn.Module):
 
     def deformed_vertices(self) -> Tensor:
         """The grid's vertices where they are now, shape (N, 3)."""
-        return self._vertices + torch.tanh(self.deformation) * (self._edge_length / 2)
+        return self._vertices + torch.tanh(self.deformation) * self._deformation
+
+    @torch.no_grad()
+    def keep_within_band(self) -> None:
+        """Take back what moved further than the band, if there is one."""
+        if self._slack is not None:
+            distance = self.signed_distance
+            distance.clamp_(self._first - self._slack, self._first + self._slack)
 
     def bounded_signed_distance(self) -> Tensor:
         """Signed distances with the sides of the grid's ends held, shape (N,)."""

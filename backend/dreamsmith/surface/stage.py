@@ -5,13 +5,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
+import numpy as np
 import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from dreamsmith.asset.mesh import placed, within_sphere
 from dreamsmith.asset.model import Mesh
 from dreamsmith.distillation.guidance import Guidance
-from dreamsmith.distillation.schedules import LOW_NOISE
+from dreamsmith.distillation.schedules import LOW_NOISE, TIME_SCHEDULES
 from dreamsmith.errors import GenerationFailed
 from dreamsmith.events import Stage
 from dreamsmith.field.radiance import FieldConfig, RadianceField
@@ -29,6 +31,7 @@ from dreamsmith.surface.band import (
     with_signs,
 )
 from dreamsmith.surface.model import TetrahedralSurface
+from dreamsmith.surface.own_shape import mesh_distances
 from dreamsmith.surface.picture import surface_picture
 from dreamsmith.surface.preview import colored_mesh
 from dreamsmith.surface.regularise import laplacian, normal_consistency, sign_change
@@ -45,16 +48,26 @@ _SIGN_CHANGE = 20.0
 _FOLLOW_EVERY = 10
 
 
+# Of the sphere that the user's mesh is moved into; objects that are made fill about as much.
+_OWN_RADIUS = 0.8
+# Along an edge of a grid that is made whole: a million vertices.
+_MOST_WHOLE_CELLS = 80
+
+
 class MeshStage(DistillationStage):
     """A stage that draws triangles, coloured by a field of which only the albedo is used.
 
     Attributes:
         field: the colour.
+        placement: what moved the user's mesh to where it is; None where there is none.
+        begins: whether no stage came before, so that no colour is decided yet.
     """
 
     def __init__(self, job: Job, guidance: Guidance, total_steps: int) -> None:
         super().__init__(job, guidance, total_steps)
         self.rasterizer = select_rasterizer(job.device)
+        self.placement = None if job.start is None else within_sphere(job.start, _OWN_RADIUS)
+        self.begins = False
         # Drawn where it is painted on from nothing; else an earlier stage's takes its place.
         generator = torch.Generator() if job.start is None else job.generator
         self.field = RadianceField(FieldConfig(), generator, device=job.device)
@@ -65,8 +78,15 @@ class MeshStage(DistillationStage):
         """Vertices (V, 3), with gradients where they change, and triangles (F, 3)."""
 
     def noise_levels(self) -> tuple[float, float]:
-        """Low ones: the coarse shape is decided (ProlificDreamer, section 5)."""
-        return LOW_NOISE
+        """Low ones, or, where nothing is decided yet, what the field stage would draw from.
+
+        ProlificDreamer, section 5: once the coarse shape is decided.
+        """
+        if not self.begins:
+            return LOW_NOISE
+        return TIME_SCHEDULES[self.job.request.distillation.time_schedule](
+            self.progress, self.job.settings.field.annealed_after
+        )
 
     def color_parameters(self) -> list[torch.nn.Parameter]:
         """What the colour depends on."""
@@ -186,6 +206,37 @@ class SurfaceStage(MeshStage):
                 name: value if value.ndim == 0 else _carried(value, place)
                 for name, value in state.items()
             }
+
+    @classmethod
+    def refining(cls, job: Job, guidance: Guidance) -> SurfaceStage:
+        """Begin with the job's mesh, which is closed, and with no colour yet.
+
+        Raises:
+            ValueError: the job has none.
+            GenerationFailed: it is too thin for the grid.
+        """
+        stage = cls(job, guidance)
+        if job.start is None or stage.placement is None:
+            raise ValueError("the job has no mesh to refine")
+        stage.begins = True
+        own = placed(job.start, stage.placement)
+        band = job.request.band * float(np.ptp(own.positions, axis=0).max())
+        # A whole one: the band says how far the surface goes, not where a part of the grid ends.
+        cells = min(job.settings.grid_resolution, _MOST_WHOLE_CELLS)
+        grid = body_centred_grid(cells, stage.field.config.bound)
+        stage._use(TetrahedralSurface(grid, mesh_distances(own, grid, 2 * band), band=band))
+        if len(stage.triangle_mesh()[1]) == 0:
+            raise GenerationFailed(
+                "the mesh is too thin to be refined: take a higher preset, or paint it with "
+                "--stages texture"
+            )
+        return stage
+
+    def advance(self) -> dict[str, float]:
+        """One step; returns numbers to show."""
+        metrics = super().advance()
+        self.surface.keep_within_band()
+        return metrics
 
     def triangle_mesh(self) -> tuple[Tensor, Tensor]:
         """The surface as marching tetrahedra give it."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 
 from dreamsmith.asset.inspection import use_of_square
-from dreamsmith.asset.mesh import normalise, placed
+from dreamsmith.asset.mesh import Similarity, normalise, placed
 from dreamsmith.asset.model import Asset, Mesh
 from dreamsmith.asset.preview import animation_webp, png_bytes, turntable_png
 from dreamsmith.request import GenerationRequest
@@ -27,13 +27,14 @@ def finish_asset(
 ) -> Asset:
     """Unwrap, bake, stand on the floor, take pictures.
 
-    The user's own mesh keeps its place and size, and its UVs where each texel is on it but once.
+    The user's own mesh keeps its place and size, and, where it is but painted, its UVs if each
+    texel is on it but once.
     """
     start, size = stage.job.start, settings.texture_size
-    if start is None or stage.placement is None:
+    if start is None or stage.placement is None or request.refines:
         unwrapped = unwrap(stage.final_mesh(), size)
         pixels = bake(unwrapped, stage.colors_at, size)
-        mesh, _ = normalise(unwrapped, request.height_metres)
+        mesh = at_home(unwrapped, stage.placement, request.height_metres)
     else:
         mesh = start if _may_be_baked(start) else unwrap(start, size)
         pixels = bake(placed(mesh, stage.placement), stage.colors_at, size)
@@ -59,7 +60,8 @@ def asset_name(prompt: str) -> str:
     return words[:60].rstrip("_") or "asset"
 
 
-def preview_placement(mesh: Mesh, height_metres: float) -> Mesh:
-    """Place a mesh that still grows as the finished one will be."""
-    placed, _ = normalise(mesh, height_metres)
-    return placed
+def at_home(mesh: Mesh, placement: Similarity | None, height_metres: float) -> Mesh:
+    """Place a mesh: back where the user's was, from where ``placement`` moved it, else as asked."""
+    if placement is not None:
+        return placed(mesh, placement.inverse())
+    return normalise(mesh, height_metres)[0]

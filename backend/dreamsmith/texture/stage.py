@@ -8,17 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from dreamsmith.asset.mesh import (
-    Similarity,
     decimate,
     keep_large_components,
     placed,
     smooth,
     turned_inside_out,
-    within_sphere,
 )
 from dreamsmith.asset.model import Mesh
 from dreamsmith.distillation.guidance import Guidance
-from dreamsmith.distillation.schedules import TIME_SCHEDULES
 from dreamsmith.events import Stage
 from dreamsmith.job import Job, Views
 from dreamsmith.stage import Pictures
@@ -26,8 +23,6 @@ from dreamsmith.surface.stage import MeshStage, SurfaceStage
 
 _LEARNING_RATE = 3e-3
 _PAINTING_LEARNING_RATE = 1e-2
-# Of the sphere that a mesh is moved into to be painted; objects that are made fill about as much.
-_PAINTED_RADIUS = 0.8
 # Just enough to even out the steps that marching tetrahedra leave.
 _SMOOTHINGS = 4
 
@@ -53,11 +48,7 @@ class _FixedMesh(nn.Module):
 
 
 class TextureStage(MeshStage):
-    """Optimises the colour field on the final mesh.
-
-    Attributes:
-        placement: what moved the user's mesh to where it is painted; None where the mesh was made.
-    """
+    """Optimises the colour field on the final mesh."""
 
     name: Stage = "texture"
 
@@ -65,8 +56,8 @@ class TextureStage(MeshStage):
         super().__init__(job, guidance, job.settings.texture_steps)
         self._fixed = _FixedMesh().to(job.device)
         self.modules["mesh"] = self._fixed
-        self.placement: Similarity | None = None
-        rate = _PAINTING_LEARNING_RATE if job.start else _LEARNING_RATE
+        is_painting = job.start is not None and not job.request.refines
+        rate = _PAINTING_LEARNING_RATE if is_painting else _LEARNING_RATE
         self.optimizer = torch.optim.Adam(
             self.color_parameters(), lr=rate, betas=(0.9, 0.99), eps=1e-15
         )
@@ -78,10 +69,10 @@ class TextureStage(MeshStage):
         Raises:
             ValueError: the job has none.
         """
-        if job.start is None:
-            raise ValueError("the job has no mesh to paint")
         stage = cls(job, guidance)
-        stage.placement = within_sphere(job.start, _PAINTED_RADIUS)
+        if job.start is None or stage.placement is None:
+            raise ValueError("the job has no mesh to paint")
+        stage.begins = True
         stage._use(placed(job.start, stage.placement))
         return stage
 
@@ -97,7 +88,9 @@ class TextureStage(MeshStage):
         if job.request.is_scene:
             # As the solid that its air is, a room is cleaned up like any other.
             clean = turned_inside_out(clean)
-        clean = smooth(keep_large_components(clean), _SMOOTHINGS)
+        if job.start is None:
+            clean = keep_large_components(clean)
+        clean = smooth(clean, _SMOOTHINGS)
         clean = decimate(clean, job.settings.face_budget)
         if job.request.is_scene:
             clean = turned_inside_out(clean)
@@ -108,14 +101,6 @@ class TextureStage(MeshStage):
         device = self.job.device
         self._fixed.vertices = torch.from_numpy(mesh.positions).to(device)
         self._fixed.triangles = torch.from_numpy(mesh.triangles.astype(np.int64)).to(device)
-
-    def noise_levels(self) -> tuple[float, float]:
-        """Low ones, or, where nothing is decided yet, what the field stage would draw from."""
-        if self.placement is None:
-            return super().noise_levels()
-        return TIME_SCHEDULES[self.job.request.distillation.time_schedule](
-            self.progress, self.job.settings.field.annealed_after
-        )
 
     def triangle_mesh(self) -> tuple[Tensor, Tensor]:
         """The final mesh."""
