@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import trimesh
 from asset.meshes import joined, mesh_of, moved, sphere, torus
+from PIL import Image
 from trimesh.visual import TextureVisuals
 
 from dreamsmith.asset.glb import glb_bytes, read_glb
@@ -230,3 +231,19 @@ def test_stages_that_cannot_be_are_refused(start: Path, tmp_path: Path) -> None:
     path = without_uv(tmp_path / "wall.glb", box)
     with pytest.raises(InvalidRequest, match="cannot be refined"):
         generate(asked(path, stages=("surface", "texture")), workspace=tmp_path)
+
+
+def test_a_mask_keeps_the_texture_elsewhere_to_the_last_bit(tmp_path: Path) -> None:
+    texels = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
+    path = tmp_path / "own.glb"
+    path.write_bytes(glb_bytes(Asset("own", two_parts(), png_bytes(texels))))
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:32] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    request = asked(path, mask=str(tmp_path / "mask.png"), keep_texture=True)
+    asset = painted(dataclasses.replace(request, texture_size=None), tmp_path)
+    pixels = albedo_pixels(asset.albedo_png)
+    np.testing.assert_array_equal(pixels[32:], texels[32:])
+    changed = np.abs(pixels[:32].astype(int) - texels[:32]).max()
+    # Two steps are small ones from where it was.
+    assert 0 < changed < 40

@@ -44,6 +44,7 @@ from dreamsmith.stage import DistillationStage
 from dreamsmith.surface.own_shape import closed_mesh
 from dreamsmith.surface.stage import SurfaceStage
 from dreamsmith.texture.finish import at_home, finish_asset
+from dreamsmith.texture.keep import KeptTexture, kept_texture
 from dreamsmith.texture.stage import TextureStage
 
 _PROGRESS_SECONDS = 0.2
@@ -85,12 +86,16 @@ def generate(
     """
     request = request.validated()
     check_prompt(request)
-    start = read_own_mesh(Path(request.start)).mesh if request.start else None
+    own = read_own_mesh(Path(request.start)) if request.start else None
+    start = None if own is None else own.mesh
     if start is not None and request.refines:
         start = closed_mesh(start)
+    kept = None
+    if own is not None and (request.keep_texture or request.mask):
+        kept = kept_texture(request, own)
     if vram_gib is not None:
         check_vram(vram_gib, cuda_bytes())
-    return _Run(request, workspace, stop, vram_gib, start).events()
+    return _Run(request, workspace, stop, vram_gib, start, kept).events()
 
 
 _STAGE_CLASSES: dict[Stage, Callable[[Job, Guidance], DistillationStage]] = {
@@ -136,8 +141,10 @@ class _Run:
         stop: Callable[[], bool],
         vram_gib: float | None,
         start: Mesh | None,
+        kept: KeptTexture | None,
     ) -> None:
         self.request = request
+        self.kept = kept
         self.start = start
         self.workspace = workspace
         self.stop = stop
@@ -218,7 +225,7 @@ class _Run:
             loras=self.request.loras,
             vram_gib=self.vram_gib,
         )
-        return Job(self.request, self.settings, prior, device, self.start)
+        return Job(self.request, self.settings, prior, device, self.start, self.kept)
 
     def _stage(self, job: Job, position: Position, tensors: dict[str, Tensor]) -> Particles:
         numbers = numbers_in(tensors) or list(range(1, self.request.variations + 1))

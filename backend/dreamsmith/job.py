@@ -17,6 +17,7 @@ from dreamsmith.priors.prior import Prior
 from dreamsmith.prompts import Prompts
 from dreamsmith.request import GenerationRequest
 from dreamsmith.settings import Settings, Shading
+from dreamsmith.texture.keep import KeptTexture
 
 _PLAIN_SHADING = Shading()
 
@@ -50,6 +51,7 @@ class Job:
         prompts: its texts, embedded.
         device: where everything runs.
         start: the mesh to paint; None where a shape is made.
+        kept: what stays of its texture; None where nothing does.
         generator: the one source of chance; its state is part of every checkpoint.
     """
 
@@ -60,6 +62,7 @@ class Job:
         prior: Prior,
         device: torch.device,
         start: Mesh | None = None,
+        kept: KeptTexture | None = None,
     ) -> None:
         self.request = request
         self.settings = settings
@@ -68,6 +71,7 @@ class Job:
         prior.forget_text_encoder()
         self.device = device
         self.start = start
+        self.kept = kept
         # On the CPU on every device: the same seed then draws the same numbers everywhere.
         self.generator = torch.Generator().manual_seed(request.seed)
 

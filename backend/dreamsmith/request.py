@@ -199,6 +199,9 @@ class GenerationRequest:
             refined where it is; empty: a shape is made too.
         stages: what to do with it: ``texture`` keeps its shape, which is the default; ``surface``
             and ``texture`` refine that too.
+        keep_texture: whether a mesh that is painted begins with its own texture, which is refined.
+        mask: a picture of this machine in the mesh's UVs, white where its texture may change;
+            elsewhere its texels stay as they are; empty: it may everywhere.
         band: how far its surface may move when it is refined, in lengths of the longest edge of
             its bounding box, 0.001 to 0.5.
         resolution: largest edge of the pictures that are shown to the prior, in pixels, 16 to 1024;
@@ -224,6 +227,8 @@ class GenerationRequest:
     start: str = ""
     stages: tuple[str, ...] = ()
     band: float = 0.05
+    keep_texture: bool = False
+    mask: str = ""
     resolution: int | None = None
     cameras: CameraRanges = CameraRanges()
     distillation: DistillationSettings = DistillationSettings()
@@ -278,6 +283,7 @@ class GenerationRequest:
                 f"recipe {self.recipe!r} makes a scene and cannot paint a mesh: leave it out",
             )
         self._check_stages()
+        self._check_kept()
         if self.start and not self.refines and self.face_budget is not None:
             raise InvalidRequest(
                 "faces", "a mesh that is painted keeps its triangles: leave the face budget out"
@@ -293,6 +299,20 @@ class GenerationRequest:
                     f"texture size must be a power of two such as 1024, not {self.texture_size}",
                 )
         return request
+
+    def _check_kept(self) -> None:
+        if not (self.keep_texture or self.mask):
+            return
+        field = "keep texture" if self.keep_texture else "mask"
+        if not self.start or self.refines:
+            raise InvalidRequest(
+                field,
+                f"{field} is of a mesh that is painted: name one with --start and --stages texture",
+            )
+        if self.texture_size is not None:
+            raise InvalidRequest(
+                "texture size", f"with {field} the texture keeps its size: leave texture size out"
+            )
 
     def _check_stages(self) -> None:
         Interval(self.band, self.band).check("band", 0.001, 0.5, "of the longest edge")
@@ -337,15 +357,15 @@ class GenerationRequest:
         return cls(**values)
 
     def fingerprint(self) -> str:
-        """SHA-256 of all fields and of the mesh to begin with.
+        """SHA-256 of all fields and of the files to begin with.
 
         Two requests with the same one give the same asset.
         """
         text = json.dumps(self.to_dict(), sort_keys=True, ensure_ascii=False)
         digest = hashlib.sha256(text.encode())
-        if self.start:
+        for file in filter(None, (self.start, self.mask)):
             with contextlib.suppress(OSError):  # Reading it will say why it cannot be read.
-                digest.update(Path(self.start).read_bytes())
+                digest.update(Path(file).read_bytes())
         return digest.hexdigest()
 
 

@@ -101,6 +101,15 @@ Band = Annotated[
     float,
     typer.Option(help="How far the shape may be refined, in lengths of the mesh's longest edge."),
 ]
+KeepTexture = Annotated[
+    bool, typer.Option("--keep-texture", help="Refine the texture that the mesh has.")
+]
+Mask = Annotated[
+    str,
+    typer.Option(
+        help="A picture in the mesh's UVs, white where its texture may change; else it stays."
+    ),
+]
 Output = Annotated[
     Path, typer.Option("--output", "-o", help="The .glb, .obj or .ply file to write.")
 ]
@@ -162,6 +171,8 @@ def request_of(values: dict[str, Any]) -> GenerationRequest:
         steps=values["steps"],
         start=values.get("start", ""),
         stages=tuple(part.strip() for part in values.get("stages", "").split(",") if part.strip()),
+        keep_texture=values.get("keep_texture", False),
+        mask=values.get("mask", ""),
         band=values.get("band", DEFAULTS.band),
         resolution=values["resolution"],
         cameras=CameraRanges(**ranges),

@@ -12,7 +12,7 @@ from torch.nn.functional import avg_pool2d
 from dreamsmith.cameras import preview_camera
 from dreamsmith.kernels.rasterize import Rasterizer
 from dreamsmith.request import CameraRanges
-from dreamsmith.surface.render import render_surface, shade_surface
+from dreamsmith.surface.render import SurfaceBuffers, render_surface, shade_surface
 
 _RESOLUTION = 128
 _SUPERSAMPLING = 2
@@ -23,7 +23,7 @@ def surface_picture(
     rasterizer: Rasterizer,
     vertices: Tensor,
     triangles: Tensor,
-    colors_at: Callable[[Tensor], Tensor],
+    colors_of: Callable[[SurfaceBuffers], Callable[[Tensor], Tensor]],
     ranges: CameraRanges,
 ) -> Tensor:
     """The surface from `preview_camera`, shape (3, 128, 128), in [0, 1]."""
@@ -31,5 +31,5 @@ def surface_picture(
     buffers = render_surface(rasterizer, vertices, triangles, camera, _RESOLUTION * _SUPERSAMPLING)
     light = camera.position / camera.distance[:, None]
     grey = torch.full((1, 1, 1, 1), 0.8, device=vertices.device)
-    image = shade_surface(rasterizer, buffers, colors_at, grey, light, 0.5)
+    image = shade_surface(rasterizer, buffers, colors_of(buffers), grey, light, 0.5)
     return avg_pool2d(image, _SUPERSAMPLING)[0].clamp(0, 1).cpu()

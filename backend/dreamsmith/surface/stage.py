@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ from dreamsmith.surface.own_shape import mesh_distances
 from dreamsmith.surface.picture import surface_picture
 from dreamsmith.surface.preview import colored_mesh
 from dreamsmith.surface.regularise import laplacian, normal_consistency, sign_change
-from dreamsmith.surface.render import render_surface, shade_surface
+from dreamsmith.surface.render import SurfaceBuffers, render_surface, shade_surface
 from dreamsmith.surface.tetrahedra import TetrahedralGrid, body_centred_grid
 
 _DISTANCE_LEARNING_RATE = 1e-3
@@ -50,8 +51,8 @@ _FOLLOW_EVERY = 10
 
 # Of the sphere that the user's mesh is moved into; objects that are made fill about as much.
 _OWN_RADIUS = 0.8
-# Along an edge of a grid that is made whole: a million vertices.
-_MOST_WHOLE_CELLS = 80
+# Along an edge of a grid that is made whole: two million vertices.
+_MOST_WHOLE_CELLS = 96
 
 
 class MeshStage(DistillationStage):
@@ -92,6 +93,10 @@ class MeshStage(DistillationStage):
         """What the colour depends on."""
         return [*self.field.encoding.parameters(), *self.field.albedo_head.parameters()]
 
+    def colors_of(self, buffers: SurfaceBuffers) -> Callable[[Tensor], Tensor]:
+        """What says the colours of the points that ``buffers`` show, in their order."""
+        return self.field.albedo
+
     def shaded(self, views: Views, vertices: Tensor, triangles: Tensor) -> Tensor:
         """Pictures of the mesh, shape (B, 3, R, R)."""
         buffers = render_surface(
@@ -100,7 +105,7 @@ class MeshStage(DistillationStage):
         return shade_surface(
             self.rasterizer,
             buffers,
-            self.field.albedo,
+            self.colors_of(buffers),
             views.backgrounds,
             views.lights,
             views.ambient,
@@ -110,7 +115,7 @@ class MeshStage(DistillationStage):
     def picture(self) -> Tensor:
         """The surface as seen now, shape (3, 128, 128)."""
         return surface_picture(
-            self.rasterizer, *self.triangle_mesh(), self.field.albedo, self.job.request.cameras
+            self.rasterizer, *self.triangle_mesh(), self.colors_of, self.job.request.cameras
         )
 
     @torch.no_grad()

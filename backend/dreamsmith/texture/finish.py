@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 
-from dreamsmith.asset.inspection import use_of_square
 from dreamsmith.asset.mesh import Similarity, normalise, placed
 from dreamsmith.asset.model import Asset, Mesh
 from dreamsmith.asset.preview import animation_webp, png_bytes, turntable_png
@@ -13,10 +12,8 @@ from dreamsmith.request import GenerationRequest
 from dreamsmith.settings import Settings
 from dreamsmith.texture.atlas import unwrap
 from dreamsmith.texture.bake import bake
+from dreamsmith.texture.keep import may_be_baked
 from dreamsmith.texture.stage import TextureStage
-
-# Share of the texture that may be on the user's mesh more than once: rounding, on its seams.
-_OVERLAP = 0.005
 
 
 def finish_asset(
@@ -36,8 +33,11 @@ def finish_asset(
         pixels = bake(unwrapped, stage.colors_at, size)
         mesh = at_home(unwrapped, stage.placement, request.height_metres)
     else:
-        mesh = start if _may_be_baked(start) else unwrap(start, size)
+        kept = stage.job.kept
+        size = size if kept is None else len(kept.texels)
+        mesh = start if may_be_baked(start) else unwrap(start, size)
         pixels = bake(placed(mesh, stage.placement), stage.colors_at, size)
+        pixels = pixels if kept is None else kept.applied(pixels)
     return Asset(
         name=asset_name(request.prompt),
         mesh=mesh,
@@ -46,12 +46,6 @@ def finish_asset(
         animation_webp=animation_webp(mesh, pixels, cull_backfaces=request.is_scene),
         provenance=provenance,
     )
-
-
-def _may_be_baked(mesh: Mesh) -> bool:
-    """Whether a mesh has UVs that do not leave the square or lie on each other."""
-    use = None if mesh.corner_uv is None else use_of_square(mesh.corner_uv)
-    return use is not None and use[0] > 0 and use[1] <= _OVERLAP
 
 
 def asset_name(prompt: str) -> str:

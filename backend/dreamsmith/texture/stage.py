@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -19,7 +21,9 @@ from dreamsmith.distillation.guidance import Guidance
 from dreamsmith.events import Stage
 from dreamsmith.job import Job, Views
 from dreamsmith.stage import Pictures
+from dreamsmith.surface.render import SurfaceBuffers
 from dreamsmith.surface.stage import MeshStage, SurfaceStage
+from dreamsmith.texture.keep import forget_colors
 
 _LEARNING_RATE = 3e-3
 _PAINTING_LEARNING_RATE = 1e-2
@@ -72,7 +76,10 @@ class TextureStage(MeshStage):
         stage = cls(job, guidance)
         if job.start is None or stage.placement is None:
             raise ValueError("the job has no mesh to paint")
-        stage.begins = True
+        kept = job.kept
+        stage.begins = kept is None or not kept.refines
+        if kept is not None and kept.refines:
+            forget_colors(stage.field.albedo_head)
         stage._use(placed(job.start, stage.placement))
         return stage
 
@@ -114,6 +121,13 @@ class TextureStage(MeshStage):
     def colors_at(self, points: Tensor) -> Tensor:
         """Albedo, shape (N, 3) to (N, 3), sRGB in [0, 1], on the CPU."""
         return self.field.albedo(points.to(self.job.device)).cpu()
+
+    def colors_of(self, buffers: SurfaceBuffers) -> Callable[[Tensor], Tensor]:
+        """Of the field, or of the texture that it changes."""
+        kept = self.job.kept
+        if kept is None:
+            return self.field.albedo
+        return kept.seen(self.rasterizer, buffers, self.field.albedo)
 
     def draw(self, views: Views) -> Pictures:
         """Rasterised pictures."""
