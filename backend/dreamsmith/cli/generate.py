@@ -85,7 +85,7 @@ def generate(
 ) -> None:
     """Make an asset in this process: the model, and beside it FILE.turntable.png and FILE.webp."""
     request = request_of(locals()).validated()
-    if request.start and lods:
+    if request.start and not request.refines and lods:
         raise InvalidRequest("lods", "a mesh that is painted keeps its triangles: leave --lods out")
     from dreamsmith import checkpoint
     from dreamsmith.console import reporter
