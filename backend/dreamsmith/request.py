@@ -32,6 +32,8 @@ MAXIMUM_PROMPT_LENGTH: Final = 2000
 MAXIMUM_STEPS: Final = 100_000
 MAXIMUM_SEED: Final = 2**63 - 1
 MAXIMUM_VARIATIONS: Final = 8
+# Triangles of a mesh that is painted or refined.
+MAXIMUM_START_FACES: Final = 1_000_000
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,14 +14,22 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dreamsmith.asset.glb import to_z_up
+from dreamsmith.asset.mesh_arrays import are_mesh_arrays, read_mesh_arrays
 from dreamsmith.asset.model import Mesh
 from dreamsmith.asset.shape import measure_shape
 from dreamsmith.errors import InvalidRequest
+from dreamsmith.request import MAXIMUM_START_FACES
 
-MAXIMUM_FACES: Final = 1_000_000
 MAXIMUM_BYTES: Final = 1 << 29
 # Suffix -> whether Y is up; as Blender writes them unless it is told otherwise.
-FORMATS: Final = {"glb": True, "gltf": True, "obj": True, "ply": False, "stl": False}
+FORMATS: Final = {
+    "glb": True,
+    "gltf": True,
+    "obj": True,
+    "ply": False,
+    "stl": False,
+    "safetensors": False,
+}
 
 
 @dataclass(frozen=True)
@@ -40,54 +49,14 @@ def read_own_mesh(path: Path) -> OwnMesh:
     """All triangles of a file as one mesh, in Blender's frame, with its normals.
 
     A file is what its first bytes say, else what its suffix says. Vertices that it has several
-    times at one place count as one; nothing else is changed, and nothing is repaired.
+    times at one place count as one, but in typed arrays; nothing else is changed or repaired.
 
     Raises:
         InvalidRequest: the file cannot be read or is of none of `FORMATS`; or the mesh has
-            coordinates that are not finite, no triangle with an area, or more than `MAXIMUM_FACES`.
+            coordinates that are not finite, no triangle with an area, or more than
+            `MAXIMUM_START_FACES`.
     """
     shown = repr(str(path))
-    parts = _parts(_load(path, shown))
-    faces = sum(len(part.faces) for part, _ in parts)
-    if not parts:
-        raise InvalidRequest("start", f"{shown} holds no triangles")
-    if faces > MAXIMUM_FACES:
-        raise InvalidRequest(
-            "start", f"{shown} has {faces} triangles, {MAXIMUM_FACES} are allowed: decimate it"
-        )
-    is_y_up = FORMATS[_format(path)]
-    points = np.concatenate([np.asarray(part.vertices) for part, _ in parts])
-    if not np.isfinite(points).all() or np.abs(points).max() > np.finfo(np.float32).max / 4:
-        raise InvalidRequest("start", f"{shown} has coordinates that are not finite")
-    ends = np.cumsum([0, *(len(part.vertices) for part, _ in parts)])
-    triangles = np.concatenate(
-        [part.faces + end for (part, _), end in zip(parts, ends, strict=False)]
-    )
-    turned = to_z_up(points) if is_y_up else points
-    positions, index = np.unique(turned.astype(np.float32), axis=0, return_inverse=True)
-    mesh = Mesh(
-        positions,
-        index.reshape(-1)[triangles].astype(np.int32),
-        _corner_uv(parts),
-        corner_normals=_corner_normals(parts, is_y_up),
-    )
-    if not measure_shape(mesh.positions, mesh.triangles, weld=False).area > 0:
-        raise InvalidRequest("start", f"{shown} has no triangle with an area")
-    return OwnMesh(mesh, _textures(parts))
-
-
-def _format(path: Path) -> str:
-    with path.open("rb") as file:
-        head = file.read(4)
-    if head == b"glTF":
-        return "glb"
-    if head[:3] == b"ply":
-        return "ply"
-    return path.suffix.lower().removeprefix(".")
-
-
-def _load(path: Path, shown: str) -> Any:
-    """A file as trimesh has it."""
     try:
         size, kind = path.stat().st_size, _format(path)
     except OSError as error:
@@ -100,6 +69,75 @@ def _load(path: Path, shown: str) -> Any:
         raise InvalidRequest(
             "start", f"{shown} is no mesh that can be read: allowed are {', '.join(FORMATS)}"
         )
+    own = _of_arrays(path, shown) if kind == "safetensors" else _of_scene(path, kind, shown)
+    mesh = own.mesh
+    if not np.isfinite(mesh.positions).all():
+        raise InvalidRequest("start", f"{shown} has coordinates that are not finite")
+    if not len(mesh.triangles):
+        raise InvalidRequest("start", f"{shown} holds no triangles")
+    if not measure_shape(mesh.positions, mesh.triangles, weld=False).area > 0:
+        raise InvalidRequest("start", f"{shown} has no triangle with an area")
+    if mesh.corner_uv is not None and not np.isfinite(mesh.corner_uv).all():
+        mesh = dataclasses.replace(mesh, corner_uv=None)
+    if mesh.corner_normals is not None and not np.isfinite(mesh.corner_normals).all():
+        mesh = dataclasses.replace(mesh, corner_normals=None)
+    return dataclasses.replace(own, mesh=mesh)
+
+
+def _of_arrays(path: Path, shown: str) -> OwnMesh:
+    try:
+        mesh, texture = read_mesh_arrays(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InvalidRequest("start", f"{shown} holds no mesh as typed arrays: {error}") from None
+    _check_faces(len(mesh.triangles), shown)
+    return OwnMesh(mesh, () if texture is None else (texture,))
+
+
+def _of_scene(path: Path, kind: str, shown: str) -> OwnMesh:
+    parts = _parts(_load(path, kind, shown))
+    if not parts:
+        raise InvalidRequest("start", f"{shown} holds no triangles")
+    _check_faces(sum(len(part.faces) for part, _ in parts), shown)
+    points = np.concatenate([np.asarray(part.vertices) for part, _ in parts])
+    turned = to_z_up(points) if FORMATS[kind] else points
+    with np.errstate(over="ignore"):  # What is too large is not finite, and is refused as that.
+        single = turned.astype(np.float32)
+    ends = np.cumsum([0, *(len(part.vertices) for part, _ in parts)])
+    triangles = np.concatenate(
+        [part.faces + end for (part, _), end in zip(parts, ends, strict=False)]
+    )
+    positions, index = np.unique(single, axis=0, return_inverse=True)
+    mesh = Mesh(
+        positions,
+        index.reshape(-1)[triangles].astype(np.int32),
+        _corner_uv(parts),
+        corner_normals=_corner_normals(parts, FORMATS[kind]),
+    )
+    return OwnMesh(mesh, _textures(parts))
+
+
+def _check_faces(faces: int, shown: str) -> None:
+    if faces > MAXIMUM_START_FACES:
+        raise InvalidRequest(
+            "start",
+            f"{shown} has {faces} triangles, {MAXIMUM_START_FACES} are allowed: decimate it",
+        )
+
+
+def _format(path: Path) -> str:
+    with path.open("rb") as file:
+        head = file.read(9)
+    if head[:4] == b"glTF":
+        return "glb"
+    if head[:3] == b"ply":
+        return "ply"
+    if are_mesh_arrays(head):
+        return "safetensors"
+    return path.suffix.lower().removeprefix(".")
+
+
+def _load(path: Path, kind: str, shown: str) -> Any:
+    """A file as trimesh has it."""
     # Other files that an OBJ or a glTF names lie beside it.
     resolver = trimesh.resolvers.FilePathResolver(str(path.absolute()))
     # Of an OBJ, one mesh whatever its materials.
@@ -138,15 +176,14 @@ def _corner_uv(parts: list[tuple[Any, Any]]) -> NDArray[np.float32] | None:
     ):
         return None
     corners = [np.asarray(uv)[part.faces] for uv, (part, _) in zip(uvs, parts, strict=True)]
-    corner_uv = np.concatenate(corners).astype(np.float32)
-    return corner_uv if np.isfinite(corner_uv).all() else None
+    return np.concatenate(corners).astype(np.float32)
 
 
-def _corner_normals(parts: list[tuple[Any, Any]], is_y_up: bool) -> NDArray[np.float32] | None:
+def _corner_normals(parts: list[tuple[Any, Any]], is_y_up: bool) -> NDArray[np.float32]:
     normals = np.concatenate([np.asarray(part.vertex_normals)[part.faces] for part, _ in parts])
     flat = normals.reshape(-1, 3)
     turned = (to_z_up(flat) if is_y_up else flat).reshape(normals.shape)
-    return turned.astype(np.float32) if np.isfinite(turned).all() else None
+    return turned.astype(np.float32)
 
 
 def _textures(parts: list[tuple[Any, Any]]) -> tuple[Image.Image, ...]:

@@ -28,7 +28,7 @@ from dreamsmith.client.stream import (
     to_event,
 )
 from dreamsmith.client.tls import Tls, explain, open_channel
-from dreamsmith.client.upload import LocalFile
+from dreamsmith.client.upload import LocalFile, sendable_mesh
 from dreamsmith.errors import (
     DreamsmithError,
     InvalidRequest,
@@ -150,8 +150,8 @@ class Client:
         """Send a job; when this returns, the server has it on stable storage.
 
         Args:
-            request: what to make; a mesh to begin with is a file here, which is sent first, or the
-                name of an `upload`.
+            request: what to make; a mesh to begin with and its mask are files here, which are sent
+                first, or names of an `upload`.
             request_id: sending the same request again under the same id creates no second job.
             priority: -10 to 10; of your own waiting jobs the highest starts first.
 
@@ -164,7 +164,10 @@ class Client:
             ServerUnreachable: nothing answers.
         """
         if request.start and not is_upload_name(request.start):
-            request = replace(request, start=self.upload(Path(request.start)))
+            with sendable_mesh(Path(request.start)) as path:
+                request = replace(request, start=self.upload(path))
+        if request.mask and not is_upload_name(request.mask):
+            request = replace(request, mask=self.upload(Path(request.mask)))
         message = api.CreateJobRequest(
             spec=convert.request_to_spec(request),
             request_id=request_id or str(uuid.uuid4()),

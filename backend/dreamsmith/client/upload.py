@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import google_crc32c
+import numpy as np
 
 from dreamsmith.errors import InvalidRequest
 from dreamsmith.v1 import generation_pb2 as api
@@ -54,3 +57,31 @@ class LocalFile:
                 if not message.data or offset >= self.size_bytes:
                     return
                 message = api.WriteUploadRequest(offset=offset)
+
+
+@contextmanager
+def sendable_mesh(path: Path) -> Iterator[Path]:
+    """A file of the same mesh that a server takes: a GLB or typed arrays, as they are; else typed
+    arrays that were made of it.
+
+    Raises:
+        InvalidRequest: it cannot be read, or holds no mesh that can be painted.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(9)
+    except OSError as error:
+        raise InvalidRequest("start", f"cannot read {str(path)!r}: {error.strerror}") from None
+    if head[:4] == b"glTF" or path.suffix.lower() == ".safetensors":
+        yield path
+        return
+    # Reading meshes takes libraries that other jobs do not need.
+    from dreamsmith.asset.mesh_arrays import mesh_arrays_bytes
+    from dreamsmith.asset.own_mesh import read_own_mesh
+
+    own = read_own_mesh(path)
+    texture = np.asarray(own.textures[0].convert("RGB")) if len(own.textures) == 1 else None
+    with tempfile.TemporaryDirectory() as folder:
+        arrays = Path(folder) / "mesh.safetensors"
+        arrays.write_bytes(mesh_arrays_bytes(own.mesh, texture))
+        yield arrays

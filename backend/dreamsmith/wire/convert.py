@@ -21,7 +21,7 @@ from dreamsmith.request import (
 from dreamsmith.v1 import generation_pb2 as api
 from dreamsmith.wire.arrays import ArrayLayout, pack_mesh, unpack_mesh
 from dreamsmith.wire.job import Artifact, Event, Job, JobError, State
-from dreamsmith.wire.uploads import upload_digest
+from dreamsmith.wire.uploads import upload_digests
 
 _STATES: Final[dict[State, api.Job.State]] = {
     state: getattr(api.Job, f"STATE_{state.name}") for state in State
@@ -43,6 +43,8 @@ _OPTIONALS: Final = (
     "height_metres",
     "face_budget",
     "texture_size",
+    "band",
+    "keep_texture",
 )
 
 
@@ -56,13 +58,14 @@ def request_to_spec(request: GenerationRequest) -> api.GenerationSpec:
         raise InvalidRequest(
             "lora", "a server takes no LoRA files from clients: use `dreamsmith generate` for them"
         )
-    if request.start:
-        upload_digest(request.start, "start")
+    upload_digests(request)
     spec = api.GenerationSpec(
         prompt=request.prompt,
         negative_prompt=request.negative_prompt,
         seed=request.seed,
         start=request.start,
+        stages=request.stages,
+        mask=request.mask,
     )
     for name in _TEXTS:
         setattr(spec, name, getattr(request, name))
@@ -95,6 +98,8 @@ def spec_to_request(spec: api.GenerationSpec) -> GenerationRequest:
         negative_prompt=spec.negative_prompt,
         seed=spec.seed,
         start=spec.start,
+        stages=tuple(spec.stages),
+        mask=spec.mask,
         cameras=CameraRanges(**ranges),
         distillation=DistillationSettings(**settings),
         **values,

@@ -41,4 +41,5 @@ def upload_digest(name: str, field: str = "name") -> str:
 
 def upload_digests(request: GenerationRequest) -> list[str]:
     """What a request that came to a server needs of its uploads."""
-    return [upload_digest(request.start, "start")] if request.start else []
+    named = {"start": request.start, "mask": request.mask}
+    return [upload_digest(name, field) for field, name in named.items() if name]
