@@ -13,6 +13,7 @@ from . import (
     operators_cameras,
     operators_jobs,
     operators_server,
+    operators_start,
     overlay,
     panels,
     picture,
@@ -32,6 +33,7 @@ CLASSES = (
     *operators_cameras.CLASSES,
     *operators_jobs.CLASSES,
     *operators_server.CLASSES,
+    *operators_start.CLASSES,
     panels.DREAMSMITH_PT_main,
     panels.DREAMSMITH_PT_jobs,
     panels.DREAMSMITH_PT_cameras,
@@ -49,6 +51,7 @@ def register() -> None:
     picture.register()
     overlay.register()
     operators_assets.register()
+    operators_start.register()
     joblist.register()
     pump.register()
     batch.register()
@@ -59,6 +62,7 @@ def unregister() -> None:
     batch.unregister()
     pump.unregister()
     joblist.unregister()
+    operators_start.unregister()
     operators_assets.unregister()
     overlay.unregister()
     picture.unregister()

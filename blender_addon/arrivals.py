@@ -6,7 +6,7 @@ from __future__ import annotations
 import bpy
 
 from . import picture
-from .apply import scene
+from .apply import own, scene
 from .session import Session, Status
 
 
@@ -16,7 +16,8 @@ def apply(job: Session) -> None:
     if image is not None:
         picture.show(job.request_id, image)
     preview = job.take_preview()
-    if preview is not None and job.is_active and not job.moved_on:
+    # Of an object of the user's only the picture is shown until it is done.
+    if preview is not None and job.is_active and not job.moved_on and not own.is_own(job):
         scene.grow(job, preview)
     if job.status is Status.READY and job.results:
         # On disk already: where no file waits for it, it need not stay in memory.
@@ -30,7 +31,7 @@ def apply(job: Session) -> None:
 
 def finish(job: Session) -> bpy.types.Object:
     """Put the finished assets into the open file, as one undo step; returns the first one."""
-    item = scene.finish(job)
+    item = own.finish(job) if own.is_own(job) else scene.finish(job)
     job.results.clear()
     job.status = Status.SUCCEEDED
     return item

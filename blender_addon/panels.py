@@ -7,7 +7,17 @@ import textwrap
 
 import bpy
 
-from . import cameras, history, joblist, picture, preferences, pump, request, servers
+from . import (
+    cameras,
+    history,
+    joblist,
+    operators_start,
+    picture,
+    preferences,
+    pump,
+    request,
+    servers,
+)
 from .operators_jobs import RUNNING
 from .session import ACTIVE, Session, Status, describe, duration
 
@@ -73,6 +83,7 @@ class DREAMSMITH_PT_main(_Sidebar, bpy.types.Panel):
             draw_lines(self.layout, context, text[:1].upper() + text[1:], "INFO")
         elif server.facts:
             self.layout.label(text=expected(server, wanted), icon="TIME")
+        operators_start.draw(self, context)
 
 
 class DREAMSMITH_PT_jobs(_Sidebar, bpy.types.Panel):

@@ -14,6 +14,7 @@ import artifacts
 import edges
 import frames
 import grpc
+import upload
 from artifacts import GenerationEnded
 from channel import CannotConnect, Connection
 from schema import Schema
@@ -140,10 +141,13 @@ class Generation:
 
     def _create(self) -> None:
         capabilities = self._call("CapabilityService", "GetCapabilities")
+        spec = self._spec()
+        if "start_file" in self._request:
+            spec.start = upload.send(self._reachable(), Path(self._request["start_file"]))
         answer = self._call(
             "GenerationService",
             "CreateJob",
-            spec=self._spec(),
+            spec=spec,
             request_id=self._request["request_id"],
         )
         self._job = answer.job.name
@@ -195,6 +199,9 @@ class Generation:
         for name in ("steps", "texture_size", "face_budget"):
             if request[name]:
                 setattr(spec, name, request[name])
+        spec.stages.extend(request.get("stages", ()))
+        if "band" in request:
+            spec.band = request["band"]
         return spec
 
     def _follow(self) -> None:

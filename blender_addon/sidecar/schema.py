@@ -50,10 +50,12 @@ class Schema:
         return name in self._pool.FindServiceByName(f"{PACKAGE}.{service}").methods_by_name
 
     def method(self, channel: grpc.Channel, service: str, name: str) -> Callable[..., Any]:
-        """The callable of a method: one answer, or an iterator of answers where it streams."""
+        """The callable of a method; of iterators where it streams, of requests or of answers."""
         method = self._pool.FindServiceByName(f"{PACKAGE}.{service}").methods_by_name[name]
         answer = message_factory.GetMessageClass(method.output_type)
         connect = channel.unary_stream if method.server_streaming else channel.unary_unary
+        if method.client_streaming:
+            connect = channel.stream_unary
         return connect(
             f"/{PACKAGE}.{service}/{name}",
             request_serializer=lambda message: message.SerializeToString(),
