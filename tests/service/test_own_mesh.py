@@ -18,7 +18,6 @@ from dreamsmith.asset.model import Asset
 from dreamsmith.asset.preview import albedo_pixels, png_bytes
 from dreamsmith.client.upload import sendable_mesh
 from dreamsmith.errors import InvalidRequest
-from dreamsmith.request import MAXIMUM_START_FACES
 from dreamsmith.texture.atlas import unwrap
 from dreamsmith.wire.convert import request_to_spec, spec_to_request
 from service.server_process import ServerProcess, small_request
@@ -49,7 +48,6 @@ def test_a_part_of_a_mesh_is_painted_by_a_server(server: ServerProcess, tmp_path
         mask=str(tmp_path / "mask.png"),
     )
     with server.client() as client:
-        assert client.capabilities().limits["max_start_faces"] == MAXIMUM_START_FACES
         job = client.create(request)
         assert job.request.stages == ("texture",) and job.request.keep_texture
         assert job.request.mask.startswith("uploads/")
