@@ -128,7 +128,12 @@ def test_the_panel_asks_for_everything(pump: ModuleType) -> None:
         "seed",
         "lock_seed",
     ]
-    assert main.texts("operator") == ["dreamsmith.roll_seed", "dreamsmith.generate"]
+    assert main.texts("operator") == [
+        "dreamsmith.roll_seed",
+        "dreamsmith.generate",
+        "dreamsmith.texture_selected",
+        "dreamsmith.refine_selected",
+    ]
     cameras = draw("DREAMSMITH_PT_cameras")
     assert {"azimuth", "elevation", "distance", "fov"} <= set(cameras.texts("prop"))
     advanced = draw("DREAMSMITH_PT_advanced")

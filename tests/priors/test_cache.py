@@ -15,7 +15,7 @@ from dreamsmith.priors.cache import FAMILY_NAMES, cached_models
 from dreamsmith.priors.load import FAMILIES
 from dreamsmith.priors.locate import SHELF_VARIABLE
 from dreamsmith.service.capabilities import installed_priors, usable_priors
-from dreamsmith.service.servicers import _priors
+from dreamsmith.service.small_servicers import _priors
 
 FIRST, SECOND = "1" * 40, "2" * 40
 
