@@ -94,7 +94,7 @@ def script() -> driver.Script:
     yield from mouse.find(lambda: is_operator("dreamsmith.generate"))
     yield from mouse.click()
     yield until("the second job", lambda: pump.current.status.name == "RUNNING")
-    yield from mouse.find(lambda: is_operator("dreamsmith.cancel"))
+    yield from mouse.find(lambda: is_operator("dreamsmith.cancel"), across=0.75)
     driver.screenshot("6_cancelling")
     yield from mouse.click()
     yield until("the cancellation", lambda: not pump.current.is_active)

@@ -122,14 +122,15 @@ class Mouse:
         for character in text:
             self.key("SPACE" if character == " " else character.upper(), unicode=character)
 
-    def find(self, is_it: Callable[[], bool]) -> Script:
+    def find(self, is_it: Callable[[], bool], across: float = 0.45) -> Script:
         """Move over the sidebar until the button under the mouse is the one that is sought.
 
         Buttons stand elsewhere in every version of Blender, so no coordinate is written down. The
-        search begins where the last one ended, for each step costs a redraw.
+        search begins where the last one ended, for each step costs a redraw. ``across`` is the share of
+        the sidebar's width at which it goes, for buttons that stand side by side.
         """
         region = sidebar()
-        x = region.x + int(region.width * 0.45)
+        x = region.x + int(region.width * across)
         rows = range(region.y + 4, region.y + region.height, _ROW_PIXELS)
         for y in sorted(rows, key=lambda row: abs(row - self._found_y)):
             # Twice: a button becomes active when the mouse moves inside it.
