@@ -126,8 +126,8 @@ class Mouse:
         """Move over the sidebar until the button under the mouse is the one that is sought.
 
         Buttons stand elsewhere in every version of Blender, so no coordinate is written down. The
-        search begins where the last one ended, for each step costs a redraw. ``across`` is the share of
-        the sidebar's width at which it goes, for buttons that stand side by side.
+        search begins where the last one ended, for each step costs a redraw. ``across`` is the
+        share of the sidebar's width at which it goes, for buttons that stand side by side.
         """
         region = sidebar()
         x = region.x + int(region.width * across)
