@@ -129,8 +129,9 @@ def test_a_score_learns_the_same_from_pieces() -> None:
     for pieces in (trained(prior(), 1), trained(prior(), 3), trained(prior(), None, most=2)):
         learned = {name for name in whole if name.startswith(("lora.", "camera."))}
         assert learned
-        # Adam's first steps are all of one length, whatever the gradient's: rounding shows.
-        assert all(torch.allclose(pieces[name], whole[name], atol=2e-5) for name in learned)
+        # Adam's first steps are all of one length, whatever the gradient's: where that is all but
+        # 0, rounding decides about a number, but not about many.
+        assert all((pieces[name] - whole[name]).abs().mean() < 1e-6 for name in learned)
 
 
 @pytest.mark.parametrize("family", ["if", "sdxl", "flux2"])
