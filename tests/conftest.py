@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -31,3 +34,24 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def modules() -> Path:
+    """A folder with ``node_modules``: clients and tools that are not ours; kept between runs."""
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        pytest.skip("Node.js and npm are not there: nothing foreign was tried")
+    here = Path(__file__).resolve().parent
+    folder, wanted = here.parent / ".build" / "node", here / "package.json"
+    installed = folder / "installed.json"
+    if installed.exists() and installed.read_bytes() == wanted.read_bytes():
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(wanted, folder)
+    command = ["npm", "install", "--no-audit", "--no-fund", "--silent"]
+    try:
+        subprocess.run(command, cwd=folder, check=True, timeout=240, capture_output=True)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+        pytest.skip("npm could not install the packages: nothing foreign was tried")
+    shutil.copy(wanted, installed)
+    return folder

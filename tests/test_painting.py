@@ -173,7 +173,7 @@ def test_a_mesh_that_cannot_be_painted_is_refused_before_any_work(
 def test_what_makes_no_sense_for_a_mesh_that_is_there_is_refused(start: Path) -> None:
     with pytest.raises(InvalidRequest, match="keeps its triangles"):
         asked(start, face_budget=1000).validated()
-    with pytest.raises(InvalidRequest, match="takes no meshes"):
+    with pytest.raises(InvalidRequest, match="an upload is named uploads/"):
         request_to_spec(asked(start))
 
 

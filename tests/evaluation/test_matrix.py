@@ -72,7 +72,7 @@ def test_without_prompts_there_are_sixteen_that_show_every_color() -> None:
         ({"vary": "threshold"}, "NAME=VALUE,VALUE"),
         ({"vary": "variations=two"}, "variations must be whole numbers"),
         ({"vary": "resolution=8"}, "resolution must be a whole number from 16"),
-        ({"vary": "treshold=1"}, "one of guidance_scale, threshold"),
+        ({"vary": "treshold=1"}, "one of guidance_scale, guidance_rescale"),
         ({"scorer": "clip"}, "go together"),
         ({"scorer": "eye"}, "vocabulary or clip"),
     ],

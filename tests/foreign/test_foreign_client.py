@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,26 +19,6 @@ from dreamsmith.wire.loopback import token_path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 PROTOS = ROOT / "protos"
-
-
-@pytest.fixture(scope="session")
-def modules() -> Path:
-    """A folder with ``node_modules``; kept between runs."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("Node.js and npm are not there: no foreign client was tried")
-    folder, wanted = ROOT / ".build" / "node", HERE / "package.json"
-    installed = folder / "installed.json"
-    if installed.exists() and installed.read_bytes() == wanted.read_bytes():
-        return folder
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(wanted, folder)
-    command = ["npm", "install", "--no-audit", "--no-fund", "--silent"]
-    try:
-        subprocess.run(command, cwd=folder, check=True, timeout=240, capture_output=True)
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
-        pytest.skip("npm could not install the packages: no foreign client was tried")
-    shutil.copy(wanted, installed)
-    return folder
 
 
 @pytest.fixture
