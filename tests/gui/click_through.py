@@ -83,6 +83,8 @@ def script() -> driver.Script:
     mouse.key("Z", ctrl=True)
     yield until("undo of the import", lambda: not made())
 
+    # Undo has put another scene's data in place of what was fetched before.
+    settings = bpy.context.scene.dreamsmith
     settings.show_cameras = True
     settings.azimuth = (-60, 90)
     yield settle()
@@ -90,7 +92,7 @@ def script() -> driver.Script:
     driver.screenshot("5_cameras")
     settings.show_cameras = False
 
-    bpy.context.scene.dreamsmith.steps = 0
+    settings.steps = 0
     yield from mouse.find(lambda: is_operator("dreamsmith.generate"))
     yield from mouse.click()
     yield until("the second job", lambda: pump.current.status.name == "RUNNING")
