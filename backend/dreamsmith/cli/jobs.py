@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -44,7 +45,7 @@ from dreamsmith.cli.options import (
 from dreamsmith.errors import Cancelled, GenerationFailed, InvalidRequest
 
 if TYPE_CHECKING:
-    from dreamsmith.wire.job import State
+    from dreamsmith.wire.job import Job, State
 
 
 @connects
@@ -125,41 +126,25 @@ def jobs(
 @connects
 def cancel(client: Any, job: JobName, as_json: Json = False) -> None:
     """Stop a job for good."""
-    from dreamsmith.console import job_values, reporter
-
-    with reporter(as_json) as shown:
-        stopped = client.cancel(job)
-        shown.result(f"{stopped.name} {stopped.state.value}", event="job", **job_values(stopped))
+    _change(client.cancel, job, as_json)
 
 
 @connects
 def pause(client: Any, job: JobName, as_json: Json = False) -> None:
     """Have a job write a checkpoint and free its device; `resume` lets it go on."""
-    from dreamsmith.console import job_values, reporter
-
-    with reporter(as_json) as shown:
-        held = client.pause(job)
-        shown.result(f"{held.name} {held.state.value}", event="job", **job_values(held))
+    _change(client.pause, job, as_json)
 
 
 @connects
 def resume(client: Any, job: JobName, as_json: Json = False) -> None:
     """Let a paused job go on from its checkpoint."""
-    from dreamsmith.console import job_values, reporter
-
-    with reporter(as_json) as shown:
-        queued = client.resume(job)
-        shown.result(f"{queued.name} {queued.state.value}", event="job", **job_values(queued))
+    _change(client.resume, job, as_json)
 
 
 @connects
 def retry(client: Any, job: JobName, as_json: Json = False) -> None:
     """Try a job again that failed, from its last checkpoint, or was cancelled."""
-    from dreamsmith.console import job_values, reporter
-
-    with reporter(as_json) as shown:
-        queued = client.retry(job)
-        shown.result(f"{queued.name} {queued.state.value}", event="job", **job_values(queued))
+    _change(client.retry, job, as_json)
 
 
 @connects
@@ -191,6 +176,15 @@ def _state(name: str) -> State:
     except ValueError:
         known = ", ".join(state.value for state in State)
         raise InvalidRequest("state", f"state {name!r} is not known: choose {known}") from None
+
+
+def _change(change: Callable[[str], Job], name: str, as_json: bool) -> None:
+    """Have a server change a job, and say what state that has brought it to."""
+    from dreamsmith.console import job_values, reporter
+
+    with reporter(as_json) as shown:
+        job = change(name)
+        shown.result(f"{job.name} {job.state.value}", event="job", **job_values(job))
 
 
 def _watch(client: Any, job: str, as_json: bool) -> None:
