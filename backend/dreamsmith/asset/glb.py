@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,20 @@ def parse_scene(data: bytes, field: str, called: str) -> Any:
         return trimesh.load_scene(io.BytesIO(data), file_type="glb", process=False)
     except Exception as error:
         raise InvalidRequest(field, f"{called} is no GLB file that can be read: {error}") from None
+
+
+def placed_meshes(scene: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Nodes of a scene of trimesh's, their meshes, and copies of these where the nodes put them.
+
+    Points and lines are left out. A mesh itself says which material it shares with others.
+    """
+    for node in sorted(scene.graph.nodes_geometry):
+        transform, name = scene.graph[node]
+        geometry = scene.geometry[name]
+        if isinstance(geometry, trimesh.Trimesh) and len(geometry.faces):
+            placed = geometry.copy()
+            placed.apply_transform(transform)
+            yield str(node), geometry, placed
 
 
 def _read(source: Path | bytes) -> tuple[Any, Mesh, dict[str, Any]]:

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import trimesh
 from numba import njit
 from numpy.typing import NDArray
 
-from dreamsmith.asset.glb import parse_scene, read_file, to_z_up
+from dreamsmith.asset.glb import parse_scene, placed_meshes, read_file, to_z_up
 from dreamsmith.asset.shape import measure_shape
 from dreamsmith.errors import InvalidRequest
 
@@ -85,14 +84,7 @@ def inspect_glb(path: Path) -> list[Inspection]:
             that are not finite.
     """
     scene = parse_scene(read_file(path, "file"), "file", repr(str(path)))
-    found = []
-    for node in sorted(scene.graph.nodes_geometry):
-        transform, name = scene.graph[node]
-        geometry = scene.geometry[name]
-        if isinstance(geometry, trimesh.Trimesh) and len(geometry.faces):
-            placed = geometry.copy()
-            placed.apply_transform(transform)
-            found.append(_inspect(str(node), placed))
+    found = [_inspect(node, placed) for node, _, placed in placed_meshes(scene)]
     if not found:
         raise InvalidRequest("file", f"{str(path)!r} holds no triangles")
     return found

@@ -13,7 +13,7 @@ import trimesh
 from numpy.typing import NDArray
 from PIL import Image
 
-from dreamsmith.asset.glb import to_z_up
+from dreamsmith.asset.glb import placed_meshes, to_z_up
 from dreamsmith.asset.mesh_arrays import are_mesh_arrays, read_mesh_arrays
 from dreamsmith.asset.model import Mesh
 from dreamsmith.asset.shape import measure_shape
@@ -157,15 +157,10 @@ def _load(path: Path, kind: str, shown: str) -> Any:
 
 def _parts(scene: Any) -> list[tuple[Any, Any]]:
     """Meshes where their nodes put them, as trimesh has them, and their materials."""
-    found = []
-    for node in sorted(scene.graph.nodes_geometry):
-        transform, name = scene.graph[node]
-        geometry = scene.geometry[name]
-        if isinstance(geometry, trimesh.Trimesh) and len(geometry.faces):
-            placed = geometry.copy()
-            placed.apply_transform(transform)
-            found.append((placed, getattr(geometry.visual, "material", None)))
-    return found
+    return [
+        (placed, getattr(geometry.visual, "material", None))
+        for _, geometry, placed in placed_meshes(scene)
+    ]
 
 
 def _corner_uv(parts: list[tuple[Any, Any]]) -> NDArray[np.float32] | None:
