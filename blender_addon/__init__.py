@@ -8,6 +8,7 @@ import bpy
 from . import (
     batch,
     joblist,
+    language,
     operators,
     operators_assets,
     operators_cameras,
@@ -20,6 +21,7 @@ from . import (
     preferences,
     properties,
     pump,
+    translations,
 )
 
 CLASSES = (
@@ -46,6 +48,9 @@ def register() -> None:
     """Called by Blender when the extension is enabled."""
     for cls in CLASSES:
         bpy.utils.register_class(cls)
+    bpy.app.translations.register(__package__, translations.tables())
+    if not bpy.app.background:
+        language.use(bpy.app.translations.pgettext_iface)
     bpy.types.Scene.dreamsmith = bpy.props.PointerProperty(type=properties.DreamsmithSettings)
     preferences.seed(bpy.context)
     picture.register()
@@ -69,3 +74,5 @@ def unregister() -> None:
     del bpy.types.Scene.dreamsmith
     for cls in reversed(CLASSES):
         bpy.utils.unregister_class(cls)
+    language.use(None)
+    bpy.app.translations.unregister(__package__)

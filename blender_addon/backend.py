@@ -13,8 +13,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from .language import deferred, say
+
 STOP_SECONDS = 10.0
-INSTALL_HINT = (
+INSTALL_HINT = deferred(
     "dreamsmith is not installed here: run `pip install dreamsmith` in a Python 3.11 or newer, or "
     "name the program in the extension's preferences"
 )
@@ -70,8 +72,10 @@ class Backend:
                     **options,
                 )
         except OSError as error:
-            raise CannotStart(f"{program} cannot be started: {error.strerror}") from None
-        self.address, self.message = "", "The server is starting ..."
+            raise CannotStart(
+                say("{program} cannot be started: {why}", program=program, why=error.strerror)
+            ) from None
+        self.address, self.message = "", say("The server is starting ...")
 
     def is_running(self) -> bool:
         """Whether the process is there."""
@@ -86,14 +90,16 @@ class Backend:
             lines = self._lines()
             why = lines[-1] if lines else f"exit code {self._process.returncode}"
             self._process, self.address = None, ""
-            self.message = f"The server stopped: {why}"
+            self.message = say("The server stopped: {why}", why=why)
         elif not self.address:
             for line in self._lines():
                 with contextlib.suppress(ValueError, KeyError, TypeError):
                     said = json.loads(line)
                     if said["event"] == "listening":
                         self.address = f"{said['host']}:{said['port']}"
-                        self.message = f"A server of this Blender listens at {self.address}"
+                        self.message = say(
+                            "A server of this Blender listens at {address}", address=self.address
+                        )
         return before != (self.message, self.address)
 
     def stop(self) -> None:
@@ -131,10 +137,12 @@ def find(command: str) -> str:
         CannotStart: there is none.
     """
     if command and not Path(command).is_file():
-        raise CannotStart(f"{command} is no program: choose another in the preferences")
+        raise CannotStart(
+            say("{program} is no program: choose another in the preferences", program=command)
+        )
     found = shutil.which(command or "dreamsmith")
     if found is None:
-        raise CannotStart(INSTALL_HINT)
+        raise CannotStart(say(INSTALL_HINT))
     return found
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from . import arrays
+from .language import say
 from .session import ACTIVE, Result, Session, Status
 from .sidecar import frames
 
@@ -108,9 +109,9 @@ class History:
             for path in self.folder(request_id).glob("result-*.frame"):
                 found.append(Result.from_message(*frames.unpack(path.read_bytes())))
         except (OSError, frames.BadFrame, arrays.BadMesh, KeyError, TypeError, ValueError) as error:
-            raise NoResult(f"the saved result cannot be read: {error}") from None
+            raise NoResult(say("the saved result cannot be read: {why}", why=error)) from None
         if not found:
-            raise NoResult("the result is not on this machine's disk")
+            raise NoResult(say("the result is not on this machine's disk"))
         return sorted(found, key=lambda result: result.variation)
 
     def remove(self, request_id: str) -> None:

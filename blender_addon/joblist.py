@@ -8,6 +8,7 @@ from typing import Any
 import bpy
 
 from . import history, picture, pump, session
+from .language import deferred, say
 from .session import Session, Status
 
 ICONS = {
@@ -59,9 +60,9 @@ class DREAMSMITH_UL_jobs(bpy.types.UIList):
         shown = picture.icon(job.request_id, pump.history().picture(job.request_id))
         prompt = job.request["prompt"]
         if shown:
-            split.label(text=prompt, icon_value=shown)
+            split.label(text=prompt, icon_value=shown, translate=False)
         else:
-            split.label(text=prompt, icon="MESH_DATA")
+            split.label(text=prompt, icon="MESH_DATA", translate=False)
         row = split.row(align=True)
         if job.status is Status.RUNNING:
             row.progress(factor=job.fraction, text=short(job))
@@ -90,14 +91,16 @@ def short(job: Session) -> str:
             return share
         minutes, seconds = divmod(max(0, round(job.remaining_seconds)), 60)
         return f"{share}, {minutes}:{seconds:02}"
-    words = {
-        Status.STARTING: "Starting",
-        Status.QUEUED: "Waiting",
-        Status.PAUSED: "Paused",
-        Status.AWAY: "Away",
-        Status.READY: "Ready",
-    }
-    return words.get(job.status, session.describe(job))
+    return say(_SHORT[job.status]) if job.status in _SHORT else session.describe(job)
+
+
+_SHORT = {
+    Status.STARTING: deferred("Starting"),
+    Status.QUEUED: deferred("Waiting"),
+    Status.PAUSED: deferred("Paused"),
+    Status.AWAY: deferred("Away"),
+    Status.READY: deferred("Ready"),
+}
 
 
 def sync() -> None:

@@ -18,6 +18,7 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
+from .language import say
 from .sidecar import frames
 
 GRACE_SECONDS = 2.0
@@ -39,7 +40,9 @@ class Sidecar:
         except (OSError, ImportError) as error:
             ours.close()
             self._errors.close()
-            raise SidecarStopped(f"the helper process could not be started: {error}") from None
+            raise SidecarStopped(
+                say("the helper process could not be started: {why}", why=error)
+            ) from None
         finally:
             # With our copy open we would never see the end of the pipe.
             theirs.close()
@@ -98,7 +101,9 @@ class Sidecar:
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
         why = lines[-1] if lines else f"exit code {self._process.poll()}"
-        return f"the helper process stopped ({why}): try again, or reinstall the extension"
+        return say(
+            "the helper process stopped ({why}): try again, or reinstall the extension", why=why
+        )
 
 
 class Helper:
@@ -162,7 +167,7 @@ def _environment() -> dict[str, str]:
     """The sidecar's environment: Python finds the extension's wheels and nothing of the user's."""
     found = importlib.util.find_spec("grpc")
     if found is None or found.origin is None:
-        raise ImportError("the extension's grpcio wheel is not installed for this Blender")
+        raise ImportError(say("the extension's grpcio wheel is not installed for this Blender"))
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     environment["PYTHONPATH"] = str(Path(found.origin).parent.parent)
     return environment

@@ -9,6 +9,7 @@ from typing import Any
 import bpy
 
 from . import preferences, properties, pump, request
+from .language import say
 from .session import Status
 
 _SEEDS = 1_000_000
@@ -68,7 +69,7 @@ class DREAMSMITH_OT_generate(bpy.types.Operator):
             self.report({"ERROR"}, job.error)
             return {"CANCELLED"}
         if job.status is Status.CANCELLED:
-            self.report({"WARNING"}, "The generation was cancelled")
+            self.report({"WARNING"}, say("The generation was cancelled"))
             return {"CANCELLED"}
         return {"FINISHED"}
 

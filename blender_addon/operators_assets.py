@@ -9,11 +9,13 @@ import bpy
 
 from . import pump
 from .apply import asset
+from .language import say
 
 
 def _libraries(owner: object, context: bpy.types.Context | None) -> list[tuple[str, str, str]]:
     found = (context or bpy.context).preferences.filepaths.asset_libraries
-    _choices[:] = [("LOCAL", "Current File", "The catalogues of the folder of this .blend file")]
+    hint = say("The catalogues of the folder of this .blend file")
+    _choices[:] = [("LOCAL", say("Current File"), hint)]
     _choices.extend((item.name, item.name, item.path) for item in found)
     return _choices
 
@@ -59,7 +61,7 @@ class DREAMSMITH_OT_mark_as_asset(bpy.types.Operator):
         """Only with a generated object."""
         if generated(context):
             return True
-        cls.poll_message_set("Select one or more objects that Dreamsmith has made")
+        cls.poll_message_set(say("Select one or more objects that Dreamsmith has made"))
         return False
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
@@ -81,7 +83,8 @@ class DREAMSMITH_OT_mark_as_asset(bpy.types.Operator):
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         if not folder and self.catalog != asset.DEFAULT_CATALOG:
-            self.report({"WARNING"}, "Catalogues need a saved file: the assets are in none yet")
+            problem = say("Catalogues need a saved file: the assets are in none yet")
+            self.report({"WARNING"}, problem)
         return {"FINISHED"}
 
     def _folder(self, context: bpy.types.Context) -> Path | None:

@@ -9,6 +9,7 @@ import bpy
 import numpy as np
 
 from . import cameras, overlay
+from .language import say
 
 
 class DREAMSMITH_OT_camera_preset(bpy.types.Operator):
@@ -56,7 +57,7 @@ class DREAMSMITH_OT_from_scene_cameras(bpy.types.Operator):
         """Only with a camera."""
         if context.scene.camera or any(o.type == "CAMERA" for o in context.selected_objects):
             return True
-        cls.poll_message_set("Select one or more cameras")
+        cls.poll_message_set(say("Select one or more cameras"))
         return False
 
     def execute(self, context: bpy.types.Context) -> set[str]:
@@ -76,9 +77,10 @@ class DREAMSMITH_OT_from_scene_cameras(bpy.types.Operator):
             setattr(context.scene.dreamsmith, name, ends)
         if cut:
             limits = ", ".join(
-                f"{name} {cameras.LIMITS[name][0]:g} to {cameras.LIMITS[name][1]:g}" for name in cut
+                f"{name} {cameras.LIMITS[name][0]:g} – {cameras.LIMITS[name][1]:g}" for name in cut
             )
-            self.report({"WARNING"}, f"Some cameras lie outside of what is allowed: {limits}")
+            problem = say("Some cameras lie outside of what is allowed: {limits}", limits=limits)
+            self.report({"WARNING"}, problem)
         return {"FINISHED"}
 
 

@@ -7,6 +7,7 @@ import bpy
 
 from . import joblist, operators, properties, pump, request
 from .history import NoResult
+from .language import deferred, say
 from .session import ENDED, Session, Status
 
 RUNNING = frozenset({Status.STARTING, Status.QUEUED, Status.RUNNING})
@@ -42,14 +43,14 @@ class _JobOperator:
         """Whether there may be a job for it; one that is named is looked at when it is run."""
         if any(job.status in cls.statuses for job in pump.jobs.values()):
             return True
-        cls.poll_message_set(cls.otherwise)
+        cls.poll_message_set(say(cls.otherwise))
         return False
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Run it on the job."""
         job = self.find(self.job)
         if job is None or job.status not in self.statuses:
-            self.report({"ERROR"}, self.otherwise)
+            self.report({"ERROR"}, say(self.otherwise))
             return {"CANCELLED"}
         return self.run(context, job)
 
@@ -65,7 +66,7 @@ class DREAMSMITH_OT_cancel(_JobOperator, bpy.types.Operator):
     bl_label = "Cancel"
     bl_description = "Stop the generation for good"
     statuses = RUNNING | {Status.PAUSING, Status.PAUSED}
-    otherwise = "No generation is running"
+    otherwise = deferred("No generation is running")
 
     def run(self, context: bpy.types.Context, job: Session) -> set[str]:
         """Ask the server to stop; the panel says when it has."""
@@ -80,7 +81,7 @@ class DREAMSMITH_OT_pause(_JobOperator, bpy.types.Operator):
     bl_label = "Pause"
     bl_description = "Free the server for other jobs; this one goes on from here when it is resumed"
     statuses = frozenset({Status.QUEUED, Status.RUNNING})
-    otherwise = "No generation is running"
+    otherwise = deferred("No generation is running")
 
     def run(self, context: bpy.types.Context, job: Session) -> set[str]:
         """Ask the server to pause it; the panel says when it has."""
@@ -95,7 +96,7 @@ class DREAMSMITH_OT_resume(_JobOperator, bpy.types.Operator):
     bl_label = "Resume"
     bl_description = "Let the paused generation go on from where it was"
     statuses = frozenset({Status.PAUSED})
-    otherwise = "No generation is paused"
+    otherwise = deferred("No generation is paused")
 
     def run(self, context: bpy.types.Context, job: Session) -> set[str]:
         """Ask the server to go on with it."""
@@ -110,7 +111,7 @@ class DREAMSMITH_OT_retry(_JobOperator, bpy.types.Operator):
     bl_label = "Retry"
     bl_description = "Try the same job again; one that failed goes on from its last checkpoint"
     statuses = frozenset({Status.FAILED, Status.CANCELLED})
-    otherwise = "Only a failed or cancelled generation can be tried again"
+    otherwise = deferred("Only a failed or cancelled generation can be tried again")
 
     def run(self, context: bpy.types.Context, job: Session) -> set[str]:
         """Begin it again, at the server where that has it."""
@@ -125,12 +126,12 @@ class DREAMSMITH_OT_reconnect(_JobOperator, bpy.types.Operator):
     bl_label = "Reconnect"
     bl_description = "Ask the server how the job is, and fetch what it has made meanwhile"
     statuses = frozenset({Status.AWAY})
-    otherwise = "No job has lost its connection"
+    otherwise = deferred("No job has lost its connection")
 
     def run(self, context: bpy.types.Context, job: Session) -> set[str]:
         """Follow it."""
         if not (bpy.app.online_access or job.connection.get("is_local")):
-            self.report({"ERROR"}, request.OFFLINE_HINT)
+            self.report({"ERROR"}, say(request.OFFLINE_HINT))
             return {"CANCELLED"}
         pump.follow(job)
         if bpy.app.background:
@@ -145,7 +146,7 @@ class DREAMSMITH_OT_import_result(_JobOperator, bpy.types.Operator):
     bl_label = "Import"
     bl_description = "Put what the job has made into this file, at the 3D cursor"
     statuses = frozenset({Status.READY, Status.SUCCEEDED})
-    otherwise = "Only a finished job can be imported"
+    otherwise = deferred("Only a finished job can be imported")
 
     def run(self, context: bpy.types.Context, job: Session) -> set[str]:
         """Add it, as one undo step of its own; fetch it again where it is not on this disk."""
@@ -155,7 +156,7 @@ class DREAMSMITH_OT_import_result(_JobOperator, bpy.types.Operator):
             if not job.job:
                 self.report({"ERROR"}, str(error))
                 return {"CANCELLED"}
-            self.report({"INFO"}, f"{error}: it is fetched from the server")
+            self.report({"INFO"}, say("{why}: it is fetched from the server", why=error))
             job.moved_on = False
             job.scene_name = context.scene.name
             pump.follow(job)
@@ -172,7 +173,7 @@ class DREAMSMITH_OT_duplicate(_JobOperator, bpy.types.Operator):
     bl_description = "Fill the panel with all that this job was asked for, to change and generate"
     bl_options = {"UNDO"}
     statuses = frozenset(Status) - {Status.IDLE}
-    otherwise = "There is no job yet"
+    otherwise = deferred("There is no job yet")
 
     def run(self, context: bpy.types.Context, job: Session) -> set[str]:
         """Fill the panel; the seed is locked, so that only what is changed changes."""
@@ -189,12 +190,12 @@ class DREAMSMITH_OT_vary(_JobOperator, bpy.types.Operator):
     bl_label = "Vary"
     bl_description = "Begin the same job once more with another seed, for another object like it"
     statuses = frozenset(Status) - {Status.IDLE}
-    otherwise = "There is no job yet"
+    otherwise = deferred("There is no job yet")
 
     def run(self, context: bpy.types.Context, job: Session) -> set[str]:
         """Begin it, at the same server."""
         if not (bpy.app.online_access or job.connection.get("is_local")):
-            self.report({"ERROR"}, request.OFFLINE_HINT)
+            self.report({"ERROR"}, say(request.OFFLINE_HINT))
             return {"CANCELLED"}
         wanted = request.build(request.values_of(job.request)) | {"seed": operators.new_seed()}
         varied = pump.start(wanted, job.connection, context.scene.name)
@@ -213,7 +214,7 @@ class DREAMSMITH_OT_delete(_JobOperator, bpy.types.Operator):
         "imported stay"
     )
     statuses = ENDED | {Status.PAUSED, Status.AWAY}
-    otherwise = "A job that is running must be cancelled before it can be deleted"
+    otherwise = deferred("A job that is running must be cancelled before it can be deleted")
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         """Ask first: a result that was never imported would be gone."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import bpy
 
 from . import backend, preferences, pump, request, servers
+from .language import say
 
 _ANSWER_SECONDS = 130.0
 
@@ -102,7 +103,7 @@ class DREAMSMITH_OT_start_backend(bpy.types.Operator):
     def poll(cls, context: bpy.types.Context) -> bool:
         """One is enough."""
         if backend.local.is_running():
-            cls.poll_message_set("A server that this Blender has started is running")
+            cls.poll_message_set(say("A server that this Blender has started is running"))
             return False
         return True
 

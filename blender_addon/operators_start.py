@@ -9,6 +9,7 @@ from typing import Any
 import bpy
 
 from . import operators, preferences, properties, pump, request, start_mesh
+from .language import say
 from .session import Session, Status
 
 MESH_FILE = "start.safetensors"
@@ -30,10 +31,10 @@ class _OfSelected:
         """A mesh is active, and nobody edits it."""
         item = context.active_object
         if item is None or item.type != "MESH":
-            cls.poll_message_set("Select a mesh object")
+            cls.poll_message_set(say("Select a mesh object"))
             return False
         if context.mode != "OBJECT":
-            cls.poll_message_set("Leave edit mode first")
+            cls.poll_message_set(say("Leave edit mode first"))
             return False
         return True
 
@@ -60,7 +61,8 @@ class _OfSelected:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         except OSError as error:
-            self.report({"ERROR"}, f"The mesh cannot be written: {error.strerror}")
+            why = say("The mesh cannot be written: {why}", why=error.strerror)
+            self.report({"ERROR"}, why)
             return {"CANCELLED"}
         job = pump.start(wanted, connection, context.scene.name)
         if bpy.app.background:
@@ -69,7 +71,7 @@ class _OfSelected:
 
     def _ended(self, job: Session) -> set[str]:
         if job.status in {Status.FAILED, Status.AWAY, Status.CANCELLED}:
-            self.report({"ERROR"}, job.error or "The job was cancelled")
+            self.report({"ERROR"}, job.error or say("The job was cancelled"))
             return {"CANCELLED"}
         return {"FINISHED"}
 

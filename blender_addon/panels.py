@@ -18,13 +18,14 @@ from . import (
     request,
     servers,
 )
+from .language import deferred, say
 from .operators_jobs import RUNNING
 from .session import ACTIVE, Session, Status, describe, duration
 
 _PIXELS_PER_CHARACTER = 7.0
 _PICTURE_SCALE = 8.0
 _ROWS = 4
-_UNITS = {"azimuth": "°", "elevation": "°", "distance": "radii", "fov": "°"}
+_UNITS = {"azimuth": "°", "elevation": "°", "distance": deferred("radii"), "fov": "°"}
 
 
 class _Sidebar:
@@ -79,8 +80,10 @@ class DREAMSMITH_PT_main(_Sidebar, bpy.types.Panel):
         unknown = servers.unknown_words(server, wanted["prior"], wanted["prompt"])
         if unknown:
             words = ", ".join(unknown)
-            text = f"the prior {wanted['prior']} does not know: {words}"
-            draw_lines(self.layout, context, text[:1].upper() + text[1:], "INFO")
+            text = say(
+                "The prior {prior} does not know: {words}", prior=wanted["prior"], words=words
+            )
+            draw_lines(self.layout, context, text, "INFO")
         elif server.facts:
             self.layout.label(text=expected(server, wanted), icon="TIME")
         operators_start.draw(self, context)
@@ -132,8 +135,8 @@ class DREAMSMITH_PT_cameras(_Sidebar, bpy.types.Panel):
         column.operator("dreamsmith.from_scene_cameras", icon="CAMERA_DATA")
         column.prop(settings, "show_cameras", icon="HIDE_OFF", toggle=True)
         for name in request.RANGES:
-            label = settings.bl_rna.properties[name].name
-            column.label(text=f"{label} ({_UNITS[name]})")
+            label = say(settings.bl_rna.properties[name].name)
+            column.label(text=f"{label} ({say(_UNITS[name])})")
             row = column.row(align=True)
             row.prop(settings, name, index=0, text="From")
             row.prop(settings, name, index=1, text="To")
@@ -210,8 +213,8 @@ def expected(server: servers.Server, wanted: dict[str, object]) -> str:
         here = history.finished(reversed(pump.jobs.values()))
         seconds, count = history.estimate(here, wanted)
     if not count:
-        return "Time not known yet"
-    return f"About {duration(seconds)}, by {count} like it"
+        return say("Time not known yet")
+    return say("About {time}, by {count} like it", time=duration(seconds), count=count)
 
 
 def draw_job(layout: bpy.types.UILayout, context: bpy.types.Context, job: Session) -> None:
@@ -222,7 +225,7 @@ def draw_job(layout: bpy.types.UILayout, context: bpy.types.Context, job: Sessio
     else:
         text = describe(job)
         if job.seconds and job.status in {Status.READY, Status.SUCCEEDED}:
-            text += f", took {duration(job.seconds)}"
+            text = say("{state}, took {time}", state=text, time=duration(job.seconds))
         column.label(text=text, icon=joblist.ICONS.get(job.status, "NONE"))
     row = layout.row(align=True)
     for name, statuses, icon in _ACTIONS:
@@ -260,4 +263,4 @@ def draw_lines(
     column = layout.box().column(align=True)
     column.scale_y = 0.8
     for number, line in enumerate(textwrap.wrap(text, characters)):
-        column.label(text=line, icon=icon if number == 0 else "BLANK1")
+        column.label(text=line, icon=icon if number == 0 else "BLANK1", translate=False)

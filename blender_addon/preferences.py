@@ -9,8 +9,9 @@ from typing import Any
 import bpy
 
 from . import backend, pump, request, servers
+from .language import deferred, say
 
-THIS_MACHINE = "This Machine"
+THIS_MACHINE = deferred("This Machine")
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 
 # Blender keeps no reference to the strings of an enum that is made while it is drawn.
@@ -178,7 +179,13 @@ def connection(server: DreamsmithServer | Address) -> dict[str, Any]:
     address = server.address.strip()
     is_local = request.is_loopback(address)
     if not bpy.app.online_access and not is_local:
-        raise request.BadRequest(f"{address} is not on this machine: {request.OFFLINE_HINT}")
+        raise request.BadRequest(
+            say(
+                "{address} is not on this machine: {hint}",
+                address=address,
+                hint=say(request.OFFLINE_HINT),
+            )
+        )
     return {
         "address": address,
         "is_local": is_local,

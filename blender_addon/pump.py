@@ -19,6 +19,7 @@ import bpy
 from . import arrivals, backend, link, picture, redraw, servers
 from .apply import scene
 from .history import History
+from .language import say
 from .session import ACTIVE, Session, Status
 
 ACTIVE_INTERVAL_SECONDS = 0.1
@@ -238,7 +239,7 @@ def _receive() -> list[tuple[dict[str, Any], Any]]:
 def _send(message: dict[str, Any], job: Session | None = None) -> None:
     try:
         if helper.has_died:
-            _mourn("the helper process stopped", keep=job)
+            _mourn(say("the helper process stopped"), keep=job)
         helper.send(message)
     except link.SidecarStopped as error:
         helper.stop()
@@ -279,7 +280,7 @@ def _tick() -> float | None:
             servers.known.pop(backend.local.address, None)
     except Exception as error:
         traceback.print_exc()
-        current.fail(f"the result could not be put into the scene: {error}")
+        current.fail(say("the result could not be put into the scene: {why}", why=error))
     if redraw.shown(jobs.values()) != before:
         redraw.redraw()
     if _changed:

@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from .language import deferred, say
+
 METHODS = (
     (
         "ssd",
@@ -71,11 +73,13 @@ PRESETS = (
 FROM_PRESET = "preset"
 TEXTURE_SIZES = (
     (FROM_PRESET, "As Preset", "Draft 512, standard 1024, high 2048 texels a side"),
-    *((str(n), f"{n} px", f"{n} by {n} texels") for n in (256, 512, 1024, 2048, 4096)),
+    *((str(n), str(n), "Texels a side") for n in (256, 512, 1024, 2048, 4096)),
 )
 MINIMUM_FACES = 100
 MAXIMUM_VARIATIONS = 8
-OFFLINE_HINT = "Blender's online access is off: allow it in Preferences > System > Network"
+OFFLINE_HINT = deferred(
+    "Blender's online access is off: allow it in Preferences > System > Network"
+)
 RANGES = ("azimuth", "elevation", "distance", "fov")
 RANGE_FIELDS = {
     "azimuth": "azimuth_degrees",
@@ -100,7 +104,7 @@ def build(values: Mapping[str, Any]) -> dict[str, Any]:
     request = {name: values[name] for name in _PLAIN}
     request["prompt"] = request["prompt"].strip()
     if not request["prompt"]:
-        raise BadRequest('the prompt is empty: say what to make, for instance "a red mug"')
+        raise BadRequest(say('the prompt is empty: say what to make, for instance "a red mug"'))
     request["height_metres"] = float(values["height"])
     request["recipe"] = "" if values["recipe"] == OWN_RECIPE else values["recipe"]
     size = values["texture_size"]
@@ -108,13 +112,24 @@ def build(values: Mapping[str, Any]) -> dict[str, Any]:
     request["face_budget"] = int(values["face_budget"])
     if 0 < request["face_budget"] < MINIMUM_FACES:
         raise BadRequest(
-            f"a face budget of {request['face_budget']} is too small for a closed mesh: give at "
-            f"least {MINIMUM_FACES}, or 0 for the preset's"
+            say(
+                "a face budget of {count} is too small for a closed mesh: give at least {least}, "
+                "or 0 for the preset's",
+                count=request["face_budget"],
+                least=MINIMUM_FACES,
+            )
         )
     for name in RANGES:
         low, high = (float(end) for end in values[name])
         if low > high:
-            raise BadRequest(f"{name} {low:g} to {high:g} is the wrong way round")
+            raise BadRequest(
+                say(
+                    "{name} {low} to {high} is the wrong way round",
+                    name=name,
+                    low=f"{low:g}",
+                    high=f"{high:g}",
+                )
+            )
         request[RANGE_FIELDS[name]] = [low, high]
     return request
 

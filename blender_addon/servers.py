@@ -11,6 +11,7 @@ from typing import Any
 import bpy
 
 from . import request, session
+from .language import deferred, say
 
 # A server that did not answer is not asked again sooner, unless the user says so.
 PATIENCE_SECONDS = 20.0
@@ -67,20 +68,20 @@ def obstacle(server: Server, wanted: Mapping[str, Any]) -> str:
     facts = server.facts
     if not facts:
         return server.error
-    for name, choices, noun in (
-        ("method", "methods", "method"),
-        ("preset", "presets", "preset"),
-        ("recipe", "recipes", "recipe"),
+    for name, choices, problem in (
+        ("method", "methods", deferred("This server has no method {name}: it offers {offered}")),
+        ("preset", "presets", deferred("This server has no preset {name}: it offers {offered}")),
+        ("recipe", "recipes", deferred("This server has no recipe {name}: it offers {offered}")),
     ):
         offered = facts[choices]
         value = wanted[name]
         if offered and value != request.OWN_RECIPE and value not in offered:
-            return f"This server has no {noun} {value}: it offers {', '.join(offered)}"
+            return say(problem, name=value, offered=", ".join(offered))
     limit = facts["limits"]["max_prompt_length"]
     if limit and len(wanted["prompt"]) > limit:
-        return f"This server takes prompts of at most {limit} characters"
+        return say("This server takes prompts of at most {count} characters", count=limit)
     if not facts["devices"]:
-        return "This server has no device to run on"
+        return say("This server has no device to run on")
     return ""
 
 
@@ -99,15 +100,22 @@ def summary(server: Server) -> list[str]:
     if not facts:
         return [server.error] if server.error else []
     limits = facts["limits"]
+    latency = f"{facts['latency_seconds'] * 1e3:.0f}"
+    devices = ", ".join(_device(item) for item in facts["devices"]) or say("no device")
+    jobs, steps = limits["max_active_jobs"], limits["max_steps"]
     lines = [
-        f"Dreamsmith {facts['version']}, answers in {facts['latency_seconds'] * 1e3:.0f} ms",
-        f"Runs on {', '.join(_device(item) for item in facts['devices']) or 'no device'}",
-        f"Methods: {', '.join(facts['methods'])}",
-        f"Priors: {', '.join(item['name'] for item in facts['priors'])}",
-        f"Limits: {limits['max_active_jobs']} jobs at once, {limits['max_steps']} steps",
+        say(
+            "Dreamsmith {version}, answers in {latency} ms",
+            version=facts["version"],
+            latency=latency,
+        ),
+        say("Runs on {devices}", devices=devices),
+        say("Methods: {names}", names=", ".join(facts["methods"])),
+        say("Priors: {names}", names=", ".join(item["name"] for item in facts["priors"])),
+        say("Limits: {jobs} jobs at once, {steps} steps", jobs=jobs, steps=steps),
     ]
     if not facts["is_encrypted"] and not request.is_loopback(facts["address"]):
-        lines.append("The connection is not encrypted")
+        lines.append(say("The connection is not encrypted"))
     return lines
 
 
@@ -126,4 +134,5 @@ def suggest_priors(
     for item in server.facts.get("priors", ()):
         if text.lower() in item["name"].lower():
             count = len(item["words"])
-            yield item["name"], f"knows {count} words" if count else "any words"
+            known_words = say("knows {count} words", count=count) if count else say("any words")
+            yield item["name"], known_words

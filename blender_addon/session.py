@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import arrays
+from .language import deferred, say
 
 
 class Status(enum.Enum):
@@ -166,7 +167,7 @@ class Session:
         try:
             self._receive(header, blocks)
         except (arrays.BadMesh, KeyError, TypeError, ValueError) as error:
-            self.fail(str(error) or "the server sent something that is not known")
+            self.fail(str(error) or say("the server sent something that is not known"))
 
     def _receive(self, header: Mapping[str, Any], blocks: Mapping[str, memoryview]) -> None:
         event = header["event"]
@@ -233,32 +234,40 @@ def one_line(message: str) -> str:
 
 _WORDS = {
     Status.IDLE: "",
-    Status.STARTING: "Contacting the server",
-    Status.QUEUED: "Waiting for a free worker",
-    Status.CANCELLING: "Stopping",
-    Status.PAUSING: "Pausing",
-    Status.AWAY: "Not connected",
-    Status.READY: "Ready to import",
-    Status.SUCCEEDED: "Done",
-    Status.CANCELLED: "Cancelled",
-    Status.FAILED: "Failed",
+    Status.STARTING: deferred("Contacting the server"),
+    Status.QUEUED: deferred("Waiting for a free worker"),
+    Status.CANCELLING: deferred("Stopping"),
+    Status.PAUSING: deferred("Pausing"),
+    Status.AWAY: deferred("Not connected"),
+    Status.READY: deferred("Ready to import"),
+    Status.SUCCEEDED: deferred("Done"),
+    Status.CANCELLED: deferred("Cancelled"),
+    Status.FAILED: deferred("Failed"),
+}
+_STAGES = {
+    "field": deferred("Shaping"),
+    "surface": deferred("Carving the surface"),
+    "texture": deferred("Painting"),
 }
 
 
 def describe(session: Session) -> str:
     """What the progress bar says, for instance ``Shaping 40 %, about 1 min 5 s left``."""
     if session.status in _WORDS:
-        return _WORDS[session.status]
+        return say(_WORDS[session.status])
     if session.status is Status.PAUSED:
-        return f"Paused at {session.fraction:.0%}"
+        return say("Paused at {share}", share=f"{session.fraction:.0%}")
     if session.download_bytes:
         done, total = session.downloaded_bytes / 1e9, session.download_bytes / 1e9
-        return f"Downloading the model, {done:.1f} of {total:.1f} GB"
-    stages = {"field": "Shaping", "surface": "Carving the surface", "texture": "Painting"}
-    text = f"{stages.get(session.stage, session.stage.capitalize())} {session.fraction:.0%}"
-    if session.remaining_seconds is not None:
-        text += f", about {duration(session.remaining_seconds)} left"
-    return text
+        return say(
+            "Downloading the model, {done} of {total} GB", done=f"{done:.1f}", total=f"{total:.1f}"
+        )
+    stage = say(_STAGES.get(session.stage, session.stage.capitalize()))
+    share = f"{session.fraction:.0%}"
+    if session.remaining_seconds is None:
+        return f"{stage} {share}"
+    left = duration(session.remaining_seconds)
+    return say("{stage} {share}, about {time} left", stage=stage, share=share, time=left)
 
 
 def duration(seconds: float) -> str:

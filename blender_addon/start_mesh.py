@@ -12,6 +12,8 @@ from pathlib import Path
 import bpy
 import numpy as np
 
+from .language import say
+
 _TYPES = {"float32": "F32", "int32": "I32"}
 _UV_MARGIN = 0.02
 # UVs this far outside of the square are taken for rounding.
@@ -86,7 +88,7 @@ def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 def _arrays(mesh: bpy.types.Mesh, matrix: object, uv: np.ndarray | None) -> dict[str, np.ndarray]:
     loops = corner_loops(mesh)
     if not len(loops):
-        raise CannotSend("the object has no faces: select a mesh that has some")
+        raise CannotSend(say("the object has no faces: select a mesh that has some"))
     vertices = np.empty(len(mesh.loops), np.int32)
     mesh.loops.foreach_get("vertex_index", vertices)
     positions = np.empty(3 * len(mesh.vertices), np.float32)

@@ -105,30 +105,3 @@ def test_blender_finds_no_policy_violation(
     bpy.ops.preferences.addon_enable(module=MODULE)
     output = capfd.readouterr()
     assert "violation" not in (output.out + output.err).lower()
-
-
-def every_property() -> list[tuple[str, bpy.types.Property]]:
-    preferences = bpy.context.preferences.addons[MODULE].preferences.bl_rna
-    types = (
-        bpy.types.Scene.bl_rna.properties["dreamsmith"].fixed_type,
-        preferences,
-        preferences.properties["servers"].fixed_type,
-        *(getattr(bpy.ops.dreamsmith, name).get_rna_type() for name in dir(bpy.ops.dreamsmith)),
-    )
-    return [
-        (owner.identifier, item)
-        for owner in types
-        for item in owner.properties
-        if not item.is_readonly and item.identifier not in {"bl_idname"}
-    ]
-
-
-def test_every_property_and_operator_has_a_tooltip(addon: ModuleType) -> None:
-    found = every_property()
-    assert len(found) > 20
-    for owner, item in found:
-        assert len(item.description) > 10, f"{owner}.{item.identifier}"
-    names = dir(bpy.ops.dreamsmith)
-    assert {"generate", "cancel", "pause", "import_result", "test_connection"} <= set(names)
-    for name in names:
-        assert len(getattr(bpy.ops.dreamsmith, name).get_rna_type().description) > 10, name

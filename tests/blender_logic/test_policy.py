@@ -16,6 +16,7 @@ NO_BPY = (
     "backend.py",
     "cameras.py",
     "history.py",
+    "language.py",
     "link.py",
     "request.py",
     "rows.py",

@@ -14,6 +14,13 @@ mirror=$(awk '/^URIs:/ {print $2; exit}' /etc/apt/sources.list.d/*.sources 2>/de
 [ -n "$mirror" ] || mirror=$(awk '/^deb / {for (i = 2; i <= NF; i++) if ($i ~ /:\//) {print $i; exit}}' /etc/apt/sources.list 2>/dev/null ||:)
 [ -n "$mirror" ] || skip "apt has no mirror configured"
 
+# German and French of Blender itself. dpkg makes no folder that is left out, so each is named.
+languages=(--dpkgopt=path-include=/usr/share/locale/languages)
+for code in de fr; do
+  for path in "" /LC_MESSAGES /LC_MESSAGES/blender.mo; do
+    languages+=("--dpkgopt=path-include=/usr/share/locale/$code$path")
+  done
+done
 part="$target.part"
 rm -rf "$part"
 mkdir -p "$(dirname "$target")"
@@ -21,6 +28,7 @@ if ! mmdebstrap --quiet --mode=root --variant=essential --components=main \
   --aptopt='Acquire::Check-Valid-Until "false"' \
   --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
   --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \
+  "${languages[@]}" \
   --include=blender,python3-numpy,python3-requests,python3-zstandard,xvfb,xauth,x11-apps \
   --include=libgl1-mesa-dri,libegl1,libegl-mesa0,libglx-mesa0,libgl1,ca-certificates \
   trixie "$part" "$mirror"; then
