@@ -196,6 +196,14 @@ class ServerDraining(DreamsmithError):
     retry_seconds = 2.0
 
 
+class ReaderStalled(DreamsmithError):
+    """A stream was not read for so long that the server gave it up; it can be taken up again."""
+
+    reason = "READER_STALLED"
+    exit_code = 3
+    retry_seconds = 1.0
+
+
 class ServerNotStarted(DreamsmithError):
     """The server cannot start with these settings: port taken, data folder in use, ..."""
 

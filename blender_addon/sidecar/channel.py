@@ -94,7 +94,12 @@ def _version() -> str:
 
 
 def _open(settings: Mapping[str, Any]) -> grpc.Channel:
-    options = [("grpc.max_receive_message_length", MAXIMUM_MESSAGE_BYTES)]
+    options = [
+        ("grpc.max_receive_message_length", MAXIMUM_MESSAGE_BYTES),
+        # A server that is gone without a word is noticed after 25 seconds.
+        ("grpc.keepalive_time_ms", 15_000),
+        ("grpc.http2.ping_timeout_ms", 10_000),
+    ]
     if settings["is_local"]:
         # A proxy that the environment names cannot reach this machine's own addresses.
         options.append(("grpc.enable_http_proxy", 0))

@@ -35,6 +35,7 @@ class Script(IntEnum):
     KILLED = 5
     PREVIEWS = 6  # As many as it can, 64 KiB each; succeeds.
     LARGE = 7  # Its model has 64 MiB.
+    HUGE = 8  # Its model has 1 GiB.
 
 
 def scripted_request(
@@ -91,15 +92,20 @@ def run(spec: api.GenerationSpec, workspace: Path, artifacts: Path, pipe: worker
             os.kill(os.getpid(), number)
         case Script.EXIT:
             os._exit(3)
-    data = bytes(64 * 2**20) if script is Script.LARGE else os.urandom(200_000)
-    write_atomic(artifacts / "model.glb", data)
-    digest = hashlib.sha256(data).digest()
-    pipe.send(
-        Kind.ARTIFACT,
-        api.Artifact(
-            name="model.glb", media_type="model/gltf-binary", size_bytes=len(data), sha256=digest
-        ),
-    )
+    model = artifacts / "model.glb"
+    if script in (Script.LARGE, Script.HUGE):
+        with model.open("wb") as file:
+            file.truncate(2**30 if script is Script.HUGE else 64 * 2**20)
+    else:
+        write_atomic(model, os.urandom(200_000))
+    with model.open("rb") as file:
+        described = api.Artifact(
+            name="model.glb",
+            media_type="model/gltf-binary",
+            size_bytes=model.stat().st_size,
+            sha256=hashlib.file_digest(file, "sha256").digest(),
+        )
+    pipe.send(Kind.ARTIFACT, described)
     pipe.send(Kind.DONE)
 
 

@@ -78,6 +78,18 @@ class ServerProcess:
         """Process ids of its workers."""
         return workers_of(self._process.pid)
 
+    def memory_bytes(self) -> int:
+        """What it has of the machine's memory now."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS"):
+                return int(line.split()[1]) * 1024
+        raise AssertionError("the server is gone")
+
+    def cpu_seconds(self) -> float:
+        """What it has used of the machine's time."""
+        words = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()

@@ -10,7 +10,6 @@ import struct
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -146,13 +145,6 @@ def call(
     return grpc.StatusCode.OK, ""
 
 
-def memory_bytes(server: ServerProcess) -> int:
-    for line in Path(f"/proc/{server.pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS"):
-            return int(line.split()[1]) * 1024
-    raise AssertionError("the server is gone")
-
-
 @pytest.fixture
 def channel(scripted: ServerProcess) -> Iterator[grpc.Channel]:
     options = [("grpc.max_receive_message_length", 64 * 2**20)]
@@ -198,12 +190,12 @@ def survive(
     server: ServerProcess, channel: grpc.Channel, calls: int, connections: int, resets: int
 ) -> None:
     fuzz(server, channel, len(METHODS) * 5)
-    before = memory_bytes(server)
+    before = server.memory_bytes()
     seen = fuzz(server, channel, calls)
     garbage(server, connections, resets)
     large, text = call(channel, server, METHODS[0], [os.urandom(3 * 2**20)])
     assert large is grpc.StatusCode.RESOURCE_EXHAUSTED, text
-    grown = memory_bytes(server) - before
+    grown = server.memory_bytes() - before
     with server.client() as client:
         client.capabilities()
         job = client.create(scripted_request()).name

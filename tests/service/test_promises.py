@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import statistics
+import subprocess
 import sys
 import threading
 import time
@@ -31,7 +33,7 @@ from dreamsmith.v1 import generation_pb2 as api
 from dreamsmith.v1 import generation_pb2_grpc as api_grpc
 from dreamsmith.wire.job import Job, State
 from dreamsmith.wire.status import call_to_error
-from service.figures import promise
+from service.figures import milliseconds, percentile, promise
 from service.scripted_worker import Script, scripted_request
 from service.server_process import ServerProcess, is_alive, wait_until
 
@@ -47,14 +49,6 @@ def run_threads(count: int, work: Callable[[int], None]) -> list[threading.Threa
     for thread in threads:
         thread.start()
     return threads
-
-
-def milliseconds(seconds: float) -> str:
-    return f"{seconds * 1000:.0f} ms"
-
-
-def percentile(values: list[float], share: float) -> float:
-    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 
 def kill_under_load(tmp_path: Path, kills: int, clients: int) -> None:
@@ -351,42 +345,81 @@ def test_a_server_that_is_told_to_stop_says_so_and_keeps_its_jobs(tmp_path: Path
     promise("R17", "SIGTERM to the exit", "< 30 s", f"{took:.1f} s", took < 30.0)
 
 
-@pytest.mark.slow
-def test_submits_are_durable_and_quick(scripted: ServerProcess) -> None:
-    singles = []
-    with scripted.client() as client:
-        for _ in range(200):
+def submit_many(tmp_path: Path, singles: int, seconds: float, slack: float) -> None:
+    # What is measured is the submit, not the workers beside it.
+    server = ServerProcess(tmp_path / "data", words=["--slots", "0"], scripted=True)
+    alone = []
+    with server.client() as client:
+        for _ in range(singles):
             begin = time.monotonic()
             job = client.create(scripted_request())
-            singles.append(time.monotonic() - begin)
+            alone.append(time.monotonic() - begin)
             client.cancel(job.name)
-    middle = statistics.median(singles)
-    promise("R18", "a single submit, p50", "< 10 ms", milliseconds(middle), middle < 0.010)
+    clients = 32
+    command = [sys.executable, str(Path(__file__).with_name("many_clients.py")), "submit"]
+    command += ["--port", str(server.port), "--count", str(clients), "--seconds", str(seconds)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = json.loads(run.stdout)
+    server.close()
+    middle, rate = statistics.median(alone), done["submits"] / done["seconds"]
+    promise(
+        "R18",
+        f"a single submit, p50 of {singles}",
+        f"< {milliseconds(0.010 * slack)}",
+        milliseconds(middle),
+        middle < 0.010 * slack,
+    )
+    promise(
+        "R18",
+        f"submits of {clients} clients, each cancelled again",
+        f">= {300 / slack:.0f}/s",
+        f"{rate:.0f}/s",
+        rate >= 300 / slack,
+    )
+
+
+def test_submits_are_durable_and_not_slow(tmp_path: Path) -> None:
+    # The other tests' processes may have both cores.
+    submit_many(tmp_path, 20, 1.0, slack=10.0)
 
 
 @pytest.mark.slow
-def test_a_server_with_ten_thousand_jobs_starts_at_once(tmp_path: Path) -> None:
+def test_submits_are_durable_and_quick(tmp_path: Path) -> None:
+    submit_many(tmp_path, 200, 10.0, slack=1.0)
+
+
+def start_with(tmp_path: Path, jobs: int, bar_seconds: float) -> None:
     from dreamsmith.service.transition import Cancel
 
     (tmp_path / "data").mkdir()
     store = Store(tmp_path / "data" / "jobs.sqlite3")
     store._connection.execute("PRAGMA synchronous = OFF")
-    for number in range(10_000):
+    for number in range(jobs):
         store.submit(str(number), Job(f"jobs/{number}", scripted_request(), 1.0), 64)
         store.apply(f"jobs/{number}", Cancel(2.0))
     store.close()
     (tmp_path / "empty").mkdir()
-    times = []
-    for folder in ("empty", "data"):
+    times: dict[str, list[float]] = {"empty": [], "data": []}
+    # By turns and each at its best: the first one of all reads the program from the disk.
+    for folder in ("empty", "data") * 3:
         begin = time.monotonic()
         server = ServerProcess(tmp_path / folder, scripted=True)
-        times.append(time.monotonic() - begin)
+        times[folder].append(time.monotonic() - begin)
         server.close()
-    more = times[1] - times[0]
+    more = min(times["data"]) - min(times["empty"])
     promise(
         "R19",
-        "start with 10 000 jobs, beyond that with none",
-        "< 500 ms",
-        f"{milliseconds(more)} beyond {milliseconds(times[0])}",
-        more < 0.5,
+        f"start with {jobs} jobs, beyond that with none",
+        f"< {milliseconds(bar_seconds)}",
+        f"{milliseconds(more)} beyond {milliseconds(min(times['empty']))}",
+        more < bar_seconds,
     )
+
+
+def test_a_server_with_many_jobs_starts_soon(tmp_path: Path) -> None:
+    start_with(tmp_path, 500, 2.0)
+
+
+@pytest.mark.slow
+def test_a_server_with_ten_thousand_jobs_starts_at_once(tmp_path: Path) -> None:
+    start_with(tmp_path, 10_000, 0.5)

@@ -42,6 +42,7 @@ from dreamsmith.v1 import generation_pb2 as api
 from dreamsmith.v1 import generation_pb2_grpc as api_grpc
 from dreamsmith.wire import convert
 from dreamsmith.wire.job import Artifact, Job, State
+from dreamsmith.wire.keepalive import keepalive_options
 from dreamsmith.wire.loopback import is_loopback
 from dreamsmith.wire.status import call_to_error
 from dreamsmith.wire.uploads import is_upload_name
@@ -70,8 +71,7 @@ _OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 1_000),
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.http2.ping_timeout_ms", 10_000),
+    *keepalive_options(),
     # A proxy of the environment is for the web; a server is named by its own address.
     ("grpc.enable_http_proxy", 0),
 )

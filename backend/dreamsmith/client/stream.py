@@ -10,7 +10,7 @@ from typing import Any, Final
 import google_crc32c
 import grpc
 
-from dreamsmith.errors import DreamsmithError, ServerDraining, TransferFailed
+from dreamsmith.errors import DreamsmithError, TransferFailed
 from dreamsmith.events import PreviewImage, PreviewMesh, Progress
 from dreamsmith.v1 import generation_pb2 as api
 from dreamsmith.wire import convert
@@ -66,8 +66,8 @@ def is_known(error: Any, kind: type[DreamsmithError]) -> bool:
 
 
 def is_gone(error: Any) -> bool:
-    """Whether the server went away, or is about to."""
-    return error.code() in GONE or is_known(error, ServerDraining)
+    """Whether the server went away, is about to, or gave up a stream that nobody read."""
+    return error.code() in GONE
 
 
 def to_event(response: api.WatchJobResponse) -> WatchEvent | None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
@@ -14,6 +14,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from dreamsmith.request import GenerationRequest
 from dreamsmith.service.order import Waiting
 from dreamsmith.service.previews import LatestPreviews
+from dreamsmith.service.shared_reads import SharedReads
 from dreamsmith.service.store import Store
 from dreamsmith.service.transition import Command
 from dreamsmith.service.upload_store import UploadStore
@@ -53,6 +54,7 @@ class Board:
         self._thread = thread
         self._now = now
         self._bells: dict[str, Bell] = {}
+        self._reads = SharedReads()
         self._previews: dict[str, LatestPreviews] = {}
         self.queue_bell = Bell()
         self.on_change: Callable[[Job], None] = lambda job: None
@@ -96,6 +98,7 @@ class Board:
         self.on_change(job)
         if job.state.has_ended:
             self._previews.pop(name, None)
+        self._reads.forget(name)
         self.bell(name).ring()
         self.queue_bell.ring()
         return job
@@ -104,6 +107,7 @@ class Board:
         """Forget a job, and tell those who watch it (see `Store.delete`)."""
         await self._in_thread(self._store.delete, name)
         self._previews.pop(name, None)
+        self._reads.forget(name)
         bell = self._bells.pop(name, None)
         if bell is not None:
             bell.ring()
@@ -147,9 +151,21 @@ class Board:
         """How many jobs of each state there are."""
         return await self._in_thread(self._store.counts)
 
-    async def events_after(self, name: str, sequence: int, limit: int) -> list[bytes]:
-        """Events beyond ``sequence`` (see `Store.events_after`)."""
-        return await self._in_thread(self._store.events_after, name, sequence, limit)
+    async def watched(
+        self, name: str, sequence: int, limit: int
+    ) -> tuple[Job, Sequence[api.WatchJobResponse]]:
+        """A job and up to ``limit`` of its events beyond ``sequence``; one look for all watchers
+        that ask for the same, who therefore must not change them.
+
+        The job is as it was after the events or later.
+        """
+
+        async def look() -> tuple[Job, Sequence[api.WatchJobResponse]]:
+            events = await self._in_thread(self._store.events_after, name, sequence, limit)
+            parsed = [api.WatchJobResponse.FromString(event) for event in events]
+            return await self.get(name), parsed
+
+        return await self._reads.get(name, (sequence, limit), look)
 
     def bell(self, name: str) -> Bell:
         """Rings when something happens to the job."""

@@ -13,3 +13,5 @@ MAXIMUM_CALLS: Final = 4096
 """Of all callers together, streams among them; further ones end with RESOURCE_EXHAUSTED."""
 MAXIMUM_STREAMS_PER_CALLER: Final = 64
 """Open at a time, of a caller with a name; who is alone on the machine harms only himself."""
+UNREAD_SECONDS: Final = 60.0
+"""A stream of which nothing is read for so long is ended, so that nobody holds files open."""

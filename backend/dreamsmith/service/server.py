@@ -53,6 +53,7 @@ from dreamsmith.service.tokens import TokenBook
 from dreamsmith.service.uploads import Uploads
 from dreamsmith.v1 import generation_pb2 as api
 from dreamsmith.v1 import generation_pb2_grpc as api_grpc
+from dreamsmith.wire.keepalive import keepalive_options
 from dreamsmith.wire.loopback import is_loopback
 
 SERVICES = tuple(
@@ -69,9 +70,7 @@ _OPTIONS = (
     ("grpc.max_concurrent_streams", MAXIMUM_STREAMS_PER_CONNECTION),
     # Two servers must not share a port unknowingly.
     ("grpc.so_reuseport", 0),
-    ("grpc.keepalive_time_ms", 20_000),
-    # grpcio 1.85 ignores keepalive_timeout_ms and waits a minute; this one it heeds.
-    ("grpc.http2.ping_timeout_ms", 10_000),
+    *keepalive_options(),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
 )

@@ -158,11 +158,10 @@ class GenerationServicer:
         while True:
             ring = self._board.bell(job.name).next_ring()
             was_draining = self._is_draining
-            events = await self._board.events_after(job.name, sequence, _EVENTS_AT_ONCE)
+            job, events = await self._board.watched(job.name, sequence, _EVENTS_AT_ONCE)
             for event in events:
-                response = api.WatchJobResponse.FromString(event)
-                sequence = response.sequence
-                yield response
+                sequence = event.sequence
+                yield event
             if len(events) == _EVENTS_AT_ONCE:
                 continue
             wait = HEARTBEAT_SECONDS
@@ -170,13 +169,13 @@ class GenerationServicer:
                 for preview in pace.due(self._board.previews(job.name)):
                     yield preview
                 wait = min(wait, pace.wait())
-            job = await self._board.get(job.name)
             if job.state.has_ended and sequence == job.latest_sequence:
                 return
             if was_draining:
                 self._refuse_while_draining()
             try:
-                await asyncio.wait_for(ring.wait(), wait)
+                async with asyncio.timeout(wait):
+                    await ring.wait()
             except TimeoutError:
                 if wait < HEARTBEAT_SECONDS:
                     continue
@@ -206,11 +205,9 @@ class GenerationServicer:
             await asyncio.to_thread(file.seek, offset)
             # At least one message, so that an empty range still describes the artifact.
             while described is not None or offset < end:
-                data = await asyncio.to_thread(_read, file, min(CHUNK_BYTES, end - offset))
-                yield api.ReadArtifactResponse(
-                    artifact=described, offset=offset, data=data, crc32c=google_crc32c.value(data)
-                )
-                described, offset = None, offset + len(data)
+                size = min(CHUNK_BYTES, end - offset)
+                yield await asyncio.to_thread(_read, file, offset, size, described)
+                described, offset = None, offset + size
 
     async def _find_artifact(self, name: str) -> tuple[Job, Artifact]:
         parts = re.fullmatch(r"(jobs/[^/]+)/artifacts/([^/]+)", name)
@@ -245,8 +242,13 @@ class GenerationServicer:
             raise ServerDraining("the server is being stopped: its jobs go on when it starts again")
 
 
-def _read(file: BinaryIO, size: int) -> bytes:
+def _read(
+    file: BinaryIO, offset: int, size: int, described: api.Artifact | None
+) -> api.ReadArtifactResponse:
     data = file.read(size)
     if len(data) < size:
         raise OSError(f"{file.name} is shorter than its row says")
-    return data
+    # The bytes are in the message from here on: a slow reader must not have them kept twice.
+    return api.ReadArtifactResponse(
+        artifact=described, offset=offset, data=data, crc32c=google_crc32c.value(data)
+    )

@@ -36,6 +36,7 @@ _CODES: Final[dict[type[DreamsmithError], grpc.StatusCode]] = {
     errors.QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.StoreFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.ServerDraining: grpc.StatusCode.UNAVAILABLE,
+    errors.ReaderStalled: grpc.StatusCode.UNAVAILABLE,
 }
 _CLASSES: Final = {kind.reason: kind for kind in _CODES if kind is not InvalidRequest}
 
