@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
 from typing import Any
 
 import bpy
@@ -15,12 +16,15 @@ from .session import Status
 _SEEDS = 1_000_000
 
 
-def asked(context: bpy.types.Context, given: bpy.types.OperatorProperties) -> dict[str, Any]:
+def asked(
+    context: bpy.types.Context,
+    given: bpy.types.OperatorProperties,
+    names: Iterable[str] = properties.FIELDS,
+) -> dict[str, Any]:
     """The fields of the operator where they were given, of the panel where not."""
     settings = context.scene.dreamsmith
     return {
-        name: getattr(given if given.is_property_set(name) else settings, name)
-        for name in properties.FIELDS
+        name: getattr(given if given.is_property_set(name) else settings, name) for name in names
     }
 
 

@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import shutil
+import uuid
+from typing import Any
+
 import bpy
 
 from . import joblist, operators, properties, pump, request
@@ -198,10 +202,27 @@ class DREAMSMITH_OT_vary(_JobOperator, bpy.types.Operator):
             self.report({"ERROR"}, say(request.OFFLINE_HINT))
             return {"CANCELLED"}
         wanted = request.build(request.values_of(job.request)) | {"seed": operators.new_seed()}
-        varied = pump.start(wanted, job.connection, context.scene.name)
+        try:
+            varied = pump.start(_started(job, wanted), job.connection, context.scene.name)
+        except OSError as error:
+            problem = say("The mesh cannot be written: {why}", why=error.strerror)
+            self.report({"ERROR"}, problem)
+            return {"CANCELLED"}
         if bpy.app.background:
             pump.wait(varied)
         return {"FINISHED"}
+
+
+def _started(job: Session, wanted: dict[str, Any]) -> dict[str, Any]:
+    """What is wanted, with the object that a job began with, if any: files of its own."""
+    start = {name: job.request[name] for name in request.START_FIELDS if name in job.request}
+    request_id = str(uuid.uuid4())
+    folder = pump.history().folder(request_id)
+    for name in request.START_FILES:
+        if name in start:
+            folder.mkdir(parents=True, exist_ok=True)
+            start[name] = shutil.copy(start[name], folder)
+    return wanted | start | {"request_id": request_id}
 
 
 class DREAMSMITH_OT_delete(_JobOperator, bpy.types.Operator):

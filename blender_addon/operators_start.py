@@ -4,15 +4,26 @@
 from __future__ import annotations
 
 import uuid
+from pathlib import Path
 from typing import Any
 
 import bpy
 
-from . import operators, preferences, properties, pump, request, start_mesh
+from . import (
+    operators,
+    preferences,
+    properties,
+    pump,
+    request,
+    start_mesh,
+    start_texture,
+    uv_mask,
+)
 from .language import say
 from .session import Session, Status
 
 MESH_FILE = "start.safetensors"
+MASK_FILE = "mask.png"
 _SERVER = bpy.props.StringProperty(
     name="Server",
     description="Name or address of the generation server; empty: the one that is chosen in the "
@@ -34,16 +45,14 @@ class _OfSelected:
             cls.poll_message_set(say("Select a mesh object"))
             return False
         if context.mode != "OBJECT":
-            cls.poll_message_set(say("Leave edit mode first"))
+            cls.poll_message_set(say("Switch to object mode first"))
             return False
         return True
 
-    def fields(self, item: bpy.types.Object) -> dict[str, Any]:
-        """What the request says besides."""
-        raise NotImplementedError
-
-    def arrays(self, context: bpy.types.Context, item: bpy.types.Object) -> dict[str, Any]:
-        """The mesh to send."""
+    def prepare(
+        self, context: bpy.types.Context, item: bpy.types.Object, wanted: dict[str, Any]
+    ) -> None:
+        """Say the rest of the request, and write the files that it sends."""
         raise NotImplementedError
 
     def execute(self, context: bpy.types.Context) -> set[str]:
@@ -53,10 +62,8 @@ class _OfSelected:
             wanted = request.build(operators.asked(context, self.properties))
             connection = preferences.connection(preferences.named(context, self.server))
             wanted |= {"request_id": str(uuid.uuid4()), "own_object": item.name, "variations": 1}
-            wanted |= {"own_place": list(item.matrix_world.translation), **self.fields(item)}
-            path = pump.history().folder(wanted["request_id"]) / MESH_FILE
-            start_mesh.write(path, self.arrays(context, item))
-            wanted["start_file"] = str(path)
+            wanted["own_place"] = list(item.matrix_world.translation)
+            self.prepare(context, item, wanted)
         except (request.BadRequest, start_mesh.CannotSend) as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
@@ -86,15 +93,34 @@ class DREAMSMITH_OT_texture_selected(_OfSelected, bpy.types.Operator):
         "material, and UVs where it has none"
     )
 
-    __annotations__ = {**properties.fields(options={"SKIP_SAVE"}), "server": _SERVER}
+    __annotations__ = {
+        **properties.fields(options={"SKIP_SAVE"}),
+        **properties.texture_fields(options={"SKIP_SAVE"}),
+        "server": _SERVER,
+    }
 
-    def fields(self, item: bpy.types.Object) -> dict[str, Any]:
-        """The shape stays."""
-        return {"stages": ["texture"], "face_budget": 0}
-
-    def arrays(self, context: bpy.types.Context, item: bpy.types.Object) -> dict[str, Any]:
-        """The mesh without modifiers: it is what the UVs belong to."""
-        return start_mesh.base_arrays(context, item)
+    def prepare(
+        self, context: bpy.types.Context, item: bpy.types.Object, wanted: dict[str, Any]
+    ) -> None:
+        """The mesh without modifiers, which the UVs belong to, and what of its texture stays."""
+        wanted |= {"stages": ["texture"], "face_budget": 0}
+        wanted |= operators.asked(context, self.properties, properties.TEXTURE_FIELDS)
+        folder = pump.history().folder(wanted["request_id"])
+        if not (wanted["keep_texture"] or wanted["mask"]):
+            wanted["start_file"] = _write(folder, start_mesh.base_arrays(context, item))
+            return
+        texture = start_texture.of(item, wanted["texture_size"])
+        # It keeps its size.
+        wanted["texture_size"] = 0
+        arrays = start_mesh.base_arrays(context, item, texture.layer)
+        if wanted["mask"]:
+            weights = start_texture.weights(item, wanted["mask"])[arrays["triangles"]]
+            picture = uv_mask.drawn(arrays["corner_uv"], weights, len(texture.texels))
+            path = folder / MASK_FILE
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(uv_mask.png(picture))
+            wanted["mask_file"] = str(path)
+        wanted["start_file"] = _write(folder, arrays | {"texture": texture.texels})
 
 
 class DREAMSMITH_OT_refine_selected(_OfSelected, bpy.types.Operator):
@@ -120,13 +146,19 @@ class DREAMSMITH_OT_refine_selected(_OfSelected, bpy.types.Operator):
         ),
     }
 
-    def fields(self, item: bpy.types.Object) -> dict[str, Any]:
-        """The shape may change a little."""
-        return {"stages": ["surface", "texture"], "band": self.band}
+    def prepare(
+        self, context: bpy.types.Context, item: bpy.types.Object, wanted: dict[str, Any]
+    ) -> None:
+        """The mesh as it is seen, with modifiers and shape keys, and how far it may change."""
+        wanted |= {"stages": ["surface", "texture"], "band": self.band}
+        folder = pump.history().folder(wanted["request_id"])
+        wanted["start_file"] = _write(folder, start_mesh.evaluated_arrays(context, item))
 
-    def arrays(self, context: bpy.types.Context, item: bpy.types.Object) -> dict[str, Any]:
-        """The mesh as it is seen, with modifiers and shape keys."""
-        return start_mesh.evaluated_arrays(context, item)
+
+def _write(folder: Path, arrays: dict[str, Any]) -> str:
+    path = folder / MESH_FILE
+    start_mesh.write(path, arrays)
+    return str(path)
 
 
 CLASSES = (DREAMSMITH_OT_texture_selected, DREAMSMITH_OT_refine_selected)
@@ -136,6 +168,19 @@ def draw(self: Any, context: bpy.types.Context) -> None:
     """Both, in a panel or a menu."""
     self.layout.operator("dreamsmith.texture_selected", icon="TEXTURE")
     self.layout.operator("dreamsmith.refine_selected", icon="MOD_REMESH")
+
+
+def draw_options(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+    """What of the active object's texture stays when it is painted."""
+    item = context.active_object
+    if item is None or item.type != "MESH":
+        return
+    settings = context.scene.dreamsmith
+    column = layout.column()
+    column.use_property_split = True
+    column.use_property_decorate = False
+    column.prop(settings, "keep_texture")
+    column.prop_search(settings, "mask", item, "vertex_groups", icon="GROUP_VERTEX")
 
 
 def _draw_menu(self: Any, context: bpy.types.Context) -> None:

@@ -87,6 +87,7 @@ class DREAMSMITH_PT_main(_Sidebar, bpy.types.Panel):
         elif server.facts:
             self.layout.label(text=expected(server, wanted), icon="TIME")
         operators_start.draw(self, context)
+        operators_start.draw_options(self.layout, context)
 
 
 class DREAMSMITH_PT_jobs(_Sidebar, bpy.types.Panel):
@@ -179,9 +180,9 @@ class DREAMSMITH_PT_server(_Sidebar, bpy.types.Panel):
         server = servers.of(preferences.chosen(context).address.strip())
         if server.is_asking:
             layout.label(text="Asking ...", icon="SORTTIME")
-        for number, line in enumerate(servers.summary(server)):
-            icon = ("ERROR" if server.error else "CHECKMARK") if number == 0 else "NONE"
-            draw_lines(layout, context, line, icon)
+        if lines := servers.summary(server):
+            icon = "ERROR" if server.error else "CHECKMARK"
+            draw_lines(layout, context, "\n".join(lines), icon)
         preferences.draw_backend(layout, context)
 
 
@@ -257,10 +258,11 @@ _ACTIONS = (
 def draw_lines(
     layout: bpy.types.UILayout, context: bpy.types.Context, text: str, icon: str
 ) -> None:
-    """Draw a sentence over as many lines as the sidebar's width asks for: labels do not wrap."""
+    """Draw sentences over as many lines as the sidebar's width asks for: labels do not wrap."""
     width = context.region.width / context.preferences.system.ui_scale
     characters = max(16, int(width / _PIXELS_PER_CHARACTER) - 6)
     column = layout.box().column(align=True)
     column.scale_y = 0.8
-    for number, line in enumerate(textwrap.wrap(text, characters)):
+    lines = [line for part in text.splitlines() for line in textwrap.wrap(part, characters)]
+    for number, line in enumerate(lines):
         column.label(text=line, icon=icon if number == 0 else "BLANK1", translate=False)

@@ -24,6 +24,8 @@ FIELDS = (
     "prior",
     *request.RANGES,
 )
+# Of Texture Selected besides.
+TEXTURE_FIELDS = ("keep_texture", "mask")
 
 
 def fields(**common: Any) -> dict[str, Any]:
@@ -167,11 +169,31 @@ def fields(**common: Any) -> dict[str, Any]:
     }
 
 
+def texture_fields(**common: Any) -> dict[str, Any]:
+    """Annotations of what Texture Selected asks for besides; ``common`` as in `fields`."""
+    return {
+        "keep_texture": bpy.props.BoolProperty(
+            name="Keep Texture",
+            description="Begin with the texture that the object has and change it gently, keeping "
+            "its size and detail. Off: it is painted anew",
+            default=False,
+            **common,
+        ),
+        "mask": bpy.props.StringProperty(
+            name="Only Where",
+            description="Vertex group of the object whose weights say how far its texture may "
+            "change; elsewhere every texel stays. Empty: it may everywhere",
+            **common,
+        ),
+    }
+
+
 class DreamsmithSettings(bpy.types.PropertyGroup):
     """What the panel asks for; saved with the scene."""
 
     __annotations__ = {
         **fields(),
+        **texture_fields(),
         "lock_seed": bpy.props.BoolProperty(
             name="Lock Seed",
             description="Generate uses this seed again, so that the same words give the same "
@@ -189,7 +211,7 @@ class DreamsmithSettings(bpy.types.PropertyGroup):
 
 def fill(settings: DreamsmithSettings, values: dict[str, Any]) -> None:
     """Set the panel's fields, as far as ``values`` names them; what is no choice here is left."""
-    for name in FIELDS:
+    for name in (*FIELDS, *TEXTURE_FIELDS):
         if name in values:
             try:
                 setattr(settings, name, values[name])

@@ -88,6 +88,10 @@ RANGE_FIELDS = {
     "fov": "fov_degrees",
 }
 _PLAIN = ("prompt", "negative_prompt", "method", "preset", "seed", "variations", "steps", "prior")
+_OF_TEXTURE = ("keep_texture", "mask")
+# Of a job that begins with an object of the scene; the last two are files that it sends.
+START_FILES = ("start_file", "mask_file")
+START_FIELDS = ("own_object", "own_place", "stages", "band", *_OF_TEXTURE, *START_FILES)
 SCENE_RECIPE = "prolificdreamer-scene"
 
 
@@ -139,7 +143,7 @@ def values_of(request: Mapping[str, Any]) -> dict[str, Any]:
 
     Requests of an older version lack what it did not know.
     """
-    values = {name: request[name] for name in _PLAIN if name in request}
+    values = {name: request[name] for name in (*_PLAIN, *_OF_TEXTURE) if name in request}
     if "height_metres" in request:
         values["height"] = request["height_metres"]
     values["recipe"] = request.get("recipe") or OWN_RECIPE

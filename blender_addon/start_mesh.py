@@ -14,7 +14,7 @@ import numpy as np
 
 from .language import say
 
-_TYPES = {"float32": "F32", "int32": "I32"}
+_TYPES = {"float32": "F32", "int32": "I32", "uint8": "U8"}
 _UV_MARGIN = 0.02
 # UVs this far outside of the square are taken for rounding.
 _TOLERANCE = 1e-4
@@ -24,17 +24,28 @@ class CannotSend(Exception):
     """The object has nothing to send; the message says why."""
 
 
-def base_arrays(context: bpy.types.Context, item: bpy.types.Object) -> dict[str, np.ndarray]:
+def base_arrays(
+    context: bpy.types.Context, item: bpy.types.Object, layer: str = ""
+) -> dict[str, np.ndarray]:
     """The mesh of an object without its modifiers, with UVs, turned and scaled as it stands.
 
     Its corners are those of Blender's loop triangles. Where it has no UVs within the square, they
     are made on a copy of it, so that a corner has one place in the texture in all its triangles.
 
+    Args:
+        context: of Blender.
+        item: a mesh object.
+        layer: the UV layer that a texture lies in; empty: the active one, where it will do.
+
     Raises:
-        CannotSend: it has no faces.
+        CannotSend: it has no faces, or the layer that is named is of no use.
     """
     mesh = item.data
-    uv = _uv(mesh)
+    uv = _uv(mesh.uv_layers.get(layer) if layer else mesh.uv_layers.active)
+    if uv is None and layer:
+        raise CannotSend(
+            say("the UV map {name} leaves the square, where its texture repeats", name=layer)
+        )
     if uv is None and len(mesh.polygons):
         uv = _projected(context, item)
     return _arrays(mesh, item.matrix_world, uv)
@@ -108,12 +119,11 @@ def _arrays(mesh: bpy.types.Mesh, matrix: object, uv: np.ndarray | None) -> dict
     return arrays
 
 
-def _uv(mesh: bpy.types.Mesh) -> np.ndarray | None:
-    """UVs of the loops in the active layer, shape (L, 2); None unless all are in the square."""
-    layer = mesh.uv_layers.active
-    if layer is None or not len(mesh.loops):
+def _uv(layer: bpy.types.MeshUVLoopLayer | None) -> np.ndarray | None:
+    """UVs of the loops in a layer, shape (L, 2); None unless all are in the square."""
+    if layer is None or not len(layer.uv):
         return None
-    uv = np.empty(2 * len(mesh.loops), np.float32)
+    uv = np.empty(2 * len(layer.uv), np.float32)
     layer.uv.foreach_get("vector", uv)
     is_within = bool((uv >= -_TOLERANCE).all() and (uv <= 1 + _TOLERANCE).all() and np.ptp(uv) > 0)
     return uv.reshape(-1, 2) if is_within else None
@@ -139,7 +149,7 @@ def _projected(context: bpy.types.Context, item: bpy.types.Object) -> np.ndarray
         bpy.ops.mesh.select_all(action="SELECT")
         bpy.ops.uv.smart_project(island_margin=_UV_MARGIN)
         bpy.ops.object.mode_set(mode="OBJECT")
-        return _uv(mesh)
+        return _uv(mesh.uv_layers.active)
     finally:
         if copy.mode == "EDIT":
             bpy.ops.object.mode_set(mode="OBJECT")

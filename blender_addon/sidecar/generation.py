@@ -144,6 +144,8 @@ class Generation:
         spec = self._spec()
         if "start_file" in self._request:
             spec.start = upload.send(self._reachable(), Path(self._request["start_file"]))
+        if "mask_file" in self._request:
+            spec.mask = upload.send(self._reachable(), Path(self._request["mask_file"]))
         answer = self._call(
             "GenerationService",
             "CreateJob",
@@ -202,6 +204,8 @@ class Generation:
         spec.stages.extend(request.get("stages", ()))
         if "band" in request:
             spec.band = request["band"]
+        if request.get("keep_texture"):
+            spec.keep_texture = True
         return spec
 
     def _follow(self) -> None:

@@ -37,6 +37,10 @@ class Recorder:
         self._check("prop", options)
         self.log.append(("prop" if self.enabled else "disabled", name))
 
+    def prop_search(self, data: Any, name: str, owner: Any, choices: str, **options: Any) -> None:
+        assert choices in owner.bl_rna.properties, choices
+        self.prop(data, name, **options)
+
     def operator(self, name: str, **options: Any) -> SimpleNamespace:
         group, _, function = name.partition(".")
         getattr(getattr(bpy.ops, group), function).get_rna_type()
@@ -71,6 +75,7 @@ def draw(name: str) -> Recorder:
     )
     context = SimpleNamespace(
         scene=bpy.context.scene,
+        active_object=bpy.context.active_object,
         preferences=preferences,
         region=SimpleNamespace(width=260),
         window_manager=bpy.context.window_manager,
@@ -138,6 +143,12 @@ def test_the_panel_asks_for_everything(pump: ModuleType) -> None:
     assert {"azimuth", "elevation", "distance", "fov"} <= set(cameras.texts("prop"))
     advanced = draw("DREAMSMITH_PT_advanced")
     assert advanced.texts("prop") == ["texture_size", "face_budget", "steps"]
+
+
+def test_what_stays_of_a_texture_is_asked_where_there_is_a_mesh(pump: ModuleType) -> None:
+    assert "keep_texture" not in draw("DREAMSMITH_PT_main").texts("prop")
+    bpy.ops.mesh.primitive_cube_add()
+    assert draw("DREAMSMITH_PT_main").texts("prop")[-2:] == ["keep_texture", "mask"]
 
 
 def test_a_running_job_shows_progress_and_cancel(pump: ModuleType) -> None:

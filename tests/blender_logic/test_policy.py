@@ -21,6 +21,7 @@ NO_BPY = (
     "request.py",
     "rows.py",
     "session.py",
+    "uv_mask.py",
 )
 WITHOUT_BPY = [ADDON / name for name in NO_BPY]
 
