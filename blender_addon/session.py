@@ -60,13 +60,19 @@ _STATES = {
 
 @dataclass(frozen=True)
 class Result:
-    """One finished asset as it came from the server; ``variation`` is its number, from 1."""
+    """One finished asset as it came from the server.
+
+    Attributes:
+        variation: its number, from 1.
+        normal_png: its normal map; empty for none.
+    """
 
     mesh: arrays.MeshArrays
     albedo_png: bytes
     roughness: float
     metallic: float
     variation: int = 1
+    normal_png: bytes = b""
 
     @classmethod
     def from_message(cls, header: Mapping[str, Any], blocks: Mapping[str, memoryview]) -> Result:
@@ -81,6 +87,7 @@ class Result:
             float(header["roughness"]),
             float(header["metallic"]),
             int(header["variation"]),
+            bytes(blocks.get("normal", b"")),
         )
 
 

@@ -10,6 +10,7 @@ import pytest
 from asset.meshes import shape_of
 
 from dreamsmith.asset.model import Asset
+from dreamsmith.asset.preview import albedo_pixels
 from dreamsmith.errors import Cancelled, InvalidRequest, PriorNotFound
 from dreamsmith.events import (
     STAGES,
@@ -25,7 +26,13 @@ from dreamsmith.request import GenerationRequest
 
 # So few steps that a blob comes out; every part of the way runs all the same.
 REQUEST = GenerationRequest(
-    "a red mug", preset="draft", steps=12, face_budget=2000, texture_size=128, height_metres=0.25
+    "a red mug",
+    preset="draft",
+    steps=12,
+    face_budget=2000,
+    texture_size=128,
+    height_metres=0.25,
+    normal_map=True,
 )
 
 
@@ -47,6 +54,7 @@ def same(one: Asset, other: Asset) -> bool:
         and np.array_equal(one.mesh.triangles, other.mesh.triangles)
         and np.array_equal(one.mesh.corner_uv, other.mesh.corner_uv)
         and one.albedo_png == other.albedo_png
+        and one.normal_png == other.normal_png
     )
 
 
@@ -81,6 +89,7 @@ def test_the_asset_is_a_closed_mesh_that_stands_on_the_floor(whole: list[Event])
     uv = asset.mesh.corner_uv
     assert uv is not None and uv.min() >= 0 and uv.max() <= 1
     assert asset.albedo_png.startswith(b"\x89PNG")
+    assert albedo_pixels(asset.normal_png).shape == (128, 128, 3)
     assert asset.turntable_png.startswith(b"\x89PNG")
     assert asset.animation_webp[8:12] == b"WEBP"
     assert json.loads(json.dumps(asset.provenance))["prompt"] == "a red mug"

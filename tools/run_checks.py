@@ -68,7 +68,7 @@ def checks(backend: str, blender: str) -> list[Check]:
         Check("lint", [backend, "-m", "ruff", "check", "."], 120),
         Check("format", [backend, "-m", "ruff", "format", "--check", "."], 120),
         Check("types", [backend, "-m", "mypy"], 600),
-        Check("backend", [backend, *backend_tests], 1200, is_test_run=True),
+        Check("backend", [backend, *backend_tests], 2400, is_test_run=True),
         Check("Blender", [blender, "-m", "pytest", "tests/blender"], 900, is_test_run=True),
         Check("Blender window", [backend, "-m", "pytest", "tests/gui"], 900, is_test_run=True),
     ]

@@ -214,6 +214,8 @@ class GenerationRequest:
         face_budget: most triangles of the finished mesh, 100 to 1 000 000; None: the preset's.
         texture_size: edge of the square texture in texels, 64 to 4096, a power of two; None: the
             preset's.
+        normal_map: whether the finished mesh is shaded like the surface before its triangles were
+            reduced to the face budget.
     """
 
     prompt: str
@@ -237,6 +239,7 @@ class GenerationRequest:
     height_metres: float = 1.0
     face_budget: int | None = None
     texture_size: int | None = None
+    normal_map: bool = False
 
     @property
     def is_scene(self) -> bool:
@@ -289,6 +292,11 @@ class GenerationRequest:
         if self.start and not self.refines and self.face_budget is not None:
             raise InvalidRequest(
                 "faces", "a mesh that is painted keeps its triangles: leave the face budget out"
+            )
+        if self.start and not self.refines and self.normal_map:
+            raise InvalidRequest(
+                "normal map",
+                "a mesh that is painted keeps its triangles: leave the normal map out",
             )
         Interval(self.height_metres, self.height_metres).check("height", 0.001, 1000.0, "metres")
         if self.face_budget is not None:

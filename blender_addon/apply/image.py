@@ -10,7 +10,7 @@ _SAMPLES = 4096
 _SMALL_TEXELS = 128
 
 
-def packed(name: str, png: bytes) -> bpy.types.Image:
+def packed(name: str, png: bytes, color_space: str = "sRGB") -> bpy.types.Image:
     """An image whose file is inside the .blend, so that nothing is lost when that is moved.
 
     The PNG is taken as it is: encoding pixels again takes a hundred times as long.
@@ -19,7 +19,7 @@ def packed(name: str, png: bytes) -> bpy.types.Image:
     picture.pack(data=png, data_len=len(png))
     picture.source = "FILE"
     picture.filepath_raw = ""
-    picture.colorspace_settings.name = "sRGB"
+    picture.colorspace_settings.name = color_space
     return picture
 
 

@@ -33,6 +33,8 @@ def finished(
     texture.image = image.packed(f"{name} Base Color", result.albedo_png)
     texture.location = (-320, 300)
     tree.links.new(texture.outputs["Color"], shader.inputs["Base Color"])
+    if result.normal_png:
+        _add_normal_map(tree, shader, name, result.normal_png)
     shader.inputs["Roughness"].default_value = result.roughness
     shader.inputs["Metallic"].default_value = result.metallic
     material.roughness = result.roughness
@@ -41,6 +43,18 @@ def finished(
         mean_srgb = image.mean_color(texture.image, result.mesh.corner_uv)
     _show_in_solid_view(material, np.asarray(mean_srgb))
     return material
+
+
+def _add_normal_map(
+    tree: bpy.types.NodeTree, shader: bpy.types.ShaderNode, name: str, normal_png: bytes
+) -> None:
+    texture = tree.nodes.new("ShaderNodeTexImage")
+    texture.image = image.packed(f"{name} Normal", normal_png, "Non-Color")
+    texture.location = (-520, -200)
+    normal = tree.nodes.new("ShaderNodeNormalMap")
+    normal.location = (-220, -200)
+    tree.links.new(texture.outputs["Color"], normal.inputs["Color"])
+    tree.links.new(normal.outputs["Normal"], shader.inputs["Normal"])
 
 
 def preview(source: MeshArrays) -> bpy.types.Material:

@@ -71,6 +71,8 @@ def _variation(
     specs, blocks = arrays(connection.schema, files["mesh"].arrays, mesh)
     edges.add(specs, blocks)
     blocks["albedo"] = _read(connection, files["albedo.png"])
+    if _named("normal.png", number) in there:
+        blocks["normal"] = _read(connection, there[_named("normal.png", number)])
     roughness, metallic = _material(connection, files["model.glb"])
     header = {"arrays": specs, "roughness": roughness, "metallic": metallic}
     return header | {"variation": number}, blocks

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 import trimesh
 
 from asset.meshes import mesh_of, torus
-from dreamsmith.asset.export import file_names, model_files
+from dreamsmith.asset.export import model_files
 from dreamsmith.asset.glb import to_z_up
 from dreamsmith.asset.mesh import decimate
 from dreamsmith.asset.model import SUFFIXES, Asset
@@ -32,12 +33,16 @@ def written(asset: Asset, suffix: str, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_every_file_of_a_format_is_named_and_the_model_is_the_last(
-    asset: Asset, suffix: str
-) -> None:
-    names = tuple(model_files(asset, "torus", suffix))
-    assert names == file_names("torus", suffix)
-    assert names[-1] == f"torus{suffix}"
+def test_the_model_is_the_last_of_its_files(asset: Asset, suffix: str) -> None:
+    assert list(model_files(asset, "torus", suffix))[-1] == f"torus{suffix}"
+
+
+def test_an_obj_has_its_normal_map(asset: Asset) -> None:
+    mapped = dataclasses.replace(asset, normal_png=b"normals")
+    files = model_files(mapped, "torus", ".obj")
+    assert files["torus.normal.png"] == b"normals"
+    assert b"map_Bump -bm 1 torus.normal.png" in files["torus.mtl"]
+    assert b"map_Bump" not in model_files(asset, "torus", ".obj")["torus.mtl"]
 
 
 def test_an_obj_has_its_texture_and_material_and_seams_that_do_not_tear(

@@ -20,6 +20,8 @@ from dreamsmith.asset.model import Asset, Mesh
 from dreamsmith.asset.preview import png_bytes
 from dreamsmith.texture.atlas import unwrap
 from dreamsmith.texture.bake import bake
+from dreamsmith.texture.normal_map import bake_normal_map
+from dreamsmith.texture.transfer import Transfer
 
 SCRIPT = """
 const validator = require("gltf-validator"), fs = require("fs");
@@ -46,7 +48,15 @@ def asset_of(mesh: Mesh, texture_size: int, **changes: Any) -> Asset:
     return dataclasses.replace(asset, **changes)
 
 
-KINDS = ("few vertices", "hard edges", "huge and far", "largest texture", "no provenance", "plain")
+KINDS = (
+    "few vertices",
+    "hard edges",
+    "huge and far",
+    "largest texture",
+    "no provenance",
+    "normal map",
+    "plain",
+)
 
 
 def asset_like(kind: str) -> Asset:
@@ -66,9 +76,10 @@ def asset_like(kind: str) -> Asset:
             return dataclasses.replace(asset_of(ring, 64), mesh=far, metallic=1.0)
         case "largest texture":
             return asset_of(decimate(ring, 500), 4096)
-        case "no provenance":
-            return asset_of(mesh_of(sphere(), 10), 64, provenance={})
-    return asset_of(ring, 256)
+        case "normal map":
+            normals = bake_normal_map(flat, Transfer.from_normals(ring), 64)
+            return dataclasses.replace(asset_of(ring, 64), mesh=flat, normal_png=png_bytes(normals))
+    return asset_of(ring, 256, **{"provenance": {}} if kind == "no provenance" else {})
 
 
 @pytest.mark.parametrize("kind", KINDS)

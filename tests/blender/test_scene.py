@@ -130,6 +130,21 @@ def test_the_result_is_drawn_with_its_texture(scene: ModuleType) -> None:
     assert picture.pixels[0] == pytest.approx(200 / 255, abs=1e-3)
 
 
+def test_a_normal_map_is_no_colour(scene: ModuleType) -> None:
+    module = importlib.import_module(f"{MODULE}.session")
+    session = meshes.session()
+    plain, flat = meshes.result(), meshes.png(128, 128, 255)
+    session.results = [
+        module.Result(plain.mesh, plain.albedo_png, plain.roughness, plain.metallic, 1, flat)
+    ]
+    shader = scene.finish(session).active_material.node_tree.nodes["Principled BSDF"]
+    node = shader.inputs["Normal"].links[0].from_node
+    assert (node.type, node.space) == ("NORMAL_MAP", "TANGENT")
+    picture = node.inputs["Color"].links[0].from_node.image
+    assert bytes(picture.packed_file.data) == flat
+    assert picture.colorspace_settings.name == "Non-Color"
+
+
 def test_solid_view_shows_the_mean_colour(scene: ModuleType) -> None:
     session = meshes.session()
     session.results = [meshes.result()]

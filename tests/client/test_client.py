@@ -47,7 +47,8 @@ class Finished:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
     server = ServerProcess(tmp_path_factory.mktemp("server") / "data")
     with server.client() as client:
-        job = client.create(small_request(), request_id="the first")
+        request = replace(small_request(), normal_map=True)
+        job = client.create(request, request_id="the first")
         events = list(client.watch(job.name))
         yield Finished(server, client, client.get(job.name), events)
     server.close()
@@ -62,6 +63,7 @@ def test_a_job_succeeds_with_all_its_artifacts(finished: Finished) -> None:
         "albedo.png",
         "turntable.png",
         "animation.webp",
+        "normal.png",
         "provenance.json",
     ]
 

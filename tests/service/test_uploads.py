@@ -119,7 +119,7 @@ def test_content_that_is_not_what_its_name_says_is_not_kept(
         "../../etc/passwd",
         "uploads/../jobs.sqlite3",
         "uploads/" + "A" * 64,
-        NAME + "/x",
+        "uploads/" + "a" * 64 + "/x",
         "a" * 9999,
     ],
 )

@@ -16,32 +16,24 @@ from dreamsmith.asset.model import Asset, Mesh
 from dreamsmith.asset.preview import albedo_pixels
 
 
-def file_names(stem: str, suffix: str) -> tuple[str, ...]:
-    """What a model named ``stem`` is made of, the file that refers to the others last."""
-    if suffix.lower() == ".obj":
-        return f"{stem}.png", f"{stem}.mtl", f"{stem}{suffix}"
-    return (f"{stem}{suffix}",)
-
-
 def model_files(asset: Asset, stem: str, suffix: str) -> dict[str, bytes]:
-    """A model's files by name, as `file_names` lists them.
+    """A model's files by name, the one that refers to the others last.
 
     Args:
         asset: with UVs.
         stem: of the names.
         suffix: one of `SUFFIXES`, in capitals or not.
     """
-    if suffix.lower() == ".obj":
-        contents: tuple[bytes, ...] = (
-            asset.albedo_png,
-            _material_library(asset, f"{stem}.png"),
-            _obj(asset, f"{stem}.mtl"),
-        )
-    elif suffix.lower() == ".ply":
-        contents = (_ply(asset),)
-    else:
-        contents = (glb_bytes(asset),)
-    return dict(zip(file_names(stem, suffix), contents, strict=True))
+    name = f"{stem}{suffix}"
+    if suffix.lower() == ".ply":
+        return {name: _ply(asset)}
+    if suffix.lower() != ".obj":
+        return {name: glb_bytes(asset)}
+    textures = {f"{stem}.png": asset.albedo_png}
+    if asset.normal_png:
+        textures[f"{stem}.normal.png"] = asset.normal_png
+    library = f"{stem}.mtl"
+    return textures | {library: _material_library(asset, *textures), name: _obj(asset, library)}
 
 
 def _obj(asset: Asset, library: str) -> bytes:
@@ -62,14 +54,15 @@ def _obj(asset: Asset, library: str) -> bytes:
     return text.getvalue().encode()
 
 
-def _material_library(asset: Asset, texture: str) -> bytes:
-    # Pr and Pm are the PBR extension that Blender, among others, reads and writes.
+def _material_library(asset: Asset, albedo: str, normals: str = "") -> bytes:
+    # Pr, Pm and normal maps as map_Bump: what Blender, among others, reads and writes.
     lines = (
         f"newmtl {asset.name}",
         "Kd 1 1 1",
-        f"map_Kd {texture}",
+        f"map_Kd {albedo}",
         f"Pr {asset.roughness:g}",
         f"Pm {asset.metallic:g}",
+        *([f"map_Bump -bm 1 {normals}"] if normals else ()),
     )
     return ("\n".join(lines) + "\n").encode()
 

@@ -20,12 +20,14 @@ from trimesh.visual.material import PBRMaterial
 
 from dreamsmith import __version__
 from dreamsmith.asset.model import Asset, Mesh
+from dreamsmith.asset.tangents import corner_tangents
 from dreamsmith.errors import InvalidRequest
 from dreamsmith.surface.regularise import vertex_normals
 
 # ARRAY_BUFFER and ELEMENT_ARRAY_BUFFER.
 _VERTICES = 34962
 _INDICES = 34963
+_TANGENT = "TANGENT"
 
 
 def glb_bytes(asset: Asset) -> bytes:
@@ -41,31 +43,36 @@ def glb_bytes(asset: Asset) -> bytes:
     if mesh.corner_uv is None:
         raise ValueError("the mesh has no UVs: unwrap it first")
     normals = corner_normals(mesh)
-    # A vertex of a glTF has one UV and one normal: those on seams and hard edges are doubled.
-    corners = np.concatenate(
-        (
-            mesh.triangles.reshape(-1, 1).astype(np.float64),
-            mesh.corner_uv.reshape(-1, 2),
-            normals.reshape(-1, 3),
-        ),
-        axis=1,
-    )
+    # A vertex of a glTF has one UV, normal and tangent: those on seams and hard edges are doubled.
+    parts: list[NDArray[np.floating]] = [
+        mesh.triangles.reshape(-1, 1).astype(np.float64),
+        mesh.corner_uv.reshape(-1, 2),
+        normals.reshape(-1, 3),
+    ]
+    if asset.normal_png:
+        tangents, sign = corner_tangents(mesh, normals)
+        parts += [tangents.reshape(-1, 3), np.repeat(sign, 3)[:, None]]
+    corners = np.concatenate(parts, axis=1)
     unique, index = np.unique(corners, axis=0, return_inverse=True)
     vertex = unique[:, 0].astype(np.int64)
     material = PBRMaterial(
         name=asset.name,
         baseColorTexture=Image.open(io.BytesIO(asset.albedo_png)),
+        normalTexture=Image.open(io.BytesIO(asset.normal_png)) if asset.normal_png else None,
         roughnessFactor=asset.roughness,
         metallicFactor=asset.metallic,
     )
     geometry = trimesh.Trimesh(
         vertices=to_y_up(mesh.positions)[vertex],
         faces=index.reshape(-1, 3),
-        vertex_normals=to_y_up(unique[:, 3:]),
+        vertex_normals=to_y_up(unique[:, 3:6]),
         visual=TextureVisuals(uv=unique[:, 1:3], material=material),
         process=False,
         validate=False,
     )
+    if asset.normal_png:
+        frame = np.concatenate((to_y_up(unique[:, 6:9]), unique[:, 9:]), axis=1)
+        geometry.vertex_attributes[f"_{_TANGENT}"] = frame.astype(np.float32)
     scene = trimesh.Scene()
     scene.add_geometry(geometry, node_name=asset.name, geom_name=asset.name)
 
@@ -80,6 +87,7 @@ def glb_bytes(asset: Asset) -> bytes:
         tree["nodes"] = [node]
         tree["scenes"] = [{"name": asset.name, "nodes": [0]}]
         tree["scene"] = 0
+        _name_tangents(tree)
         _say_what_views_hold(tree)
         tree["asset"] = {"version": "2.0", "generator": f"Dreamsmith {__version__}"}
         if extras:
@@ -102,6 +110,13 @@ def corner_normals(mesh: Mesh) -> NDArray[np.floating]:
     return found
 
 
+def _name_tangents(tree: dict[str, Any]) -> None:
+    """Take off the underscore with which trimesh writes what it does not know."""
+    attributes = tree["meshes"][0]["primitives"][0]["attributes"]
+    if f"_{_TANGENT}" in attributes:
+        attributes[_TANGENT] = attributes.pop(f"_{_TANGENT}")
+
+
 def _say_what_views_hold(tree: dict[str, Any]) -> None:
     """Mark blocks of vertices and of indices, as the specification asks (section 5.11.5)."""
     (primitive,) = tree["meshes"][0]["primitives"]
@@ -121,16 +136,21 @@ def read_glb(source: Path | bytes) -> Asset:
     material: Any = getattr(geometry.visual, "material", None)
     if mesh.corner_uv is None or getattr(material, "baseColorTexture", None) is None:
         raise InvalidRequest("mesh", "the GLB has no UVs or no base colour texture")
-    stream = io.BytesIO()
-    material.baseColorTexture.convert("RGB").save(stream, "PNG")
     return Asset(
         name=str(geometry.metadata["name"]),
         mesh=dataclasses.replace(mesh, corner_normals=None),
-        albedo_png=stream.getvalue(),
+        albedo_png=_png(material.baseColorTexture),
+        normal_png=_png(material.normalTexture) if material.normalTexture else b"",
         roughness=1.0 if material.roughnessFactor is None else float(material.roughnessFactor),
         metallic=1.0 if material.metallicFactor is None else float(material.metallicFactor),
         provenance=provenance,
     )
+
+
+def _png(picture: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    picture.convert("RGB").save(stream, "PNG")
+    return stream.getvalue()
 
 
 def read_file(path: Path, field: str) -> bytes:

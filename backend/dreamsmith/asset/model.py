@@ -42,6 +42,7 @@ class Asset:
         name: a file-safe name made from the prompt.
         mesh: with ``corner_uv``; base at z = 0, centred on the Z axis, front towards -Y, metres.
         albedo_png: the base colour texture, sRGB, as PNG bytes.
+        normal_png: the tangent-space normal map (`dreamsmith.texture.normal_map`); empty for none.
         roughness: in [0, 1], constant over the surface.
         metallic: in [0, 1], constant over the surface.
         turntable_png: a contact sheet of the textured mesh seen from all around, PNG bytes.
@@ -52,6 +53,7 @@ class Asset:
     name: str
     mesh: Mesh
     albedo_png: bytes
+    normal_png: bytes = b""
     roughness: float = 0.6
     metallic: float = 0.0
     turntable_png: bytes = b""

@@ -28,6 +28,7 @@ from dreamsmith.cli.options import (
     Loras,
     Mask,
     NegativePrompt,
+    NormalMap,
     OptionalMethod,
     Output,
     Preset,
@@ -75,6 +76,7 @@ def generate(
     height: Height = DEFAULTS.height_metres,
     faces: Faces = None,
     texture_size: TextureSize = None,
+    normal_map: NormalMap = False,
     lods: Lods = 0,
     workspace: Annotated[
         Path | None, typer.Option(help="Folder of the checkpoint; else one beside the output.")

@@ -25,6 +25,7 @@ from dreamsmith.cli.options import (
     Lods,
     Mask,
     NegativePrompt,
+    NormalMap,
     OptionalMethod,
     OptionalOutput,
     Output,
@@ -75,6 +76,7 @@ def submit(
     height: Height = DEFAULTS.height_metres,
     faces: Faces = None,
     texture_size: TextureSize = None,
+    normal_map: NormalMap = False,
     lods: Lods = 0,
     priority: Annotated[
         int, typer.Option(help="-10 to 10: of your own waiting jobs the highest starts first.")

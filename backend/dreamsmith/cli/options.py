@@ -87,6 +87,13 @@ Fov = Annotated[
 Height = Annotated[float, typer.Option(help="Of the finished mesh, in metres.")]
 Faces = Annotated[int | None, typer.Option(help="Most triangles; else the preset's.")]
 TextureSize = Annotated[int | None, typer.Option(help="Texels of an edge; else the preset's.")]
+NormalMap = Annotated[
+    bool,
+    typer.Option(
+        "--normal-map",
+        help="Bake the surface before it is reduced to --faces into a normal map of the result.",
+    ),
+]
 Start = Annotated[
     str,
     typer.Option(
@@ -182,6 +189,7 @@ def request_of(values: dict[str, Any]) -> GenerationRequest:
         height_metres=values["height"],
         face_budget=values["faces"],
         texture_size=values["texture_size"],
+        normal_map=values["normal_map"],
     )
 
 

@@ -16,6 +16,7 @@ from dreamsmith.wire.job import (
     ANIMATION,
     MESH,
     MODEL,
+    NORMAL,
     PROVENANCE,
     TURNTABLE,
     Artifact,
@@ -35,8 +36,11 @@ def write_artifacts(asset: Asset, folder: Path, variation: int = 1) -> Iterator[
         (ALBEDO, "image/png", asset.albedo_png, ()),
         (TURNTABLE, "image/png", asset.turntable_png, ()),
         (ANIMATION, "image/webp", asset.animation_webp, ()),
+        (NORMAL, "image/png", asset.normal_png, ()),
         (PROVENANCE, "application/json", provenance, ()),
     ):
+        if name == NORMAL and not data:
+            continue
         yield _write(folder, artifact_of(name, variation), media_type, data, arrays)
 
 

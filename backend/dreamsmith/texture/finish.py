@@ -13,7 +13,9 @@ from dreamsmith.settings import Settings
 from dreamsmith.texture.atlas import unwrap
 from dreamsmith.texture.bake import bake
 from dreamsmith.texture.keep import may_be_baked
+from dreamsmith.texture.normal_map import bake_normal_map
 from dreamsmith.texture.stage import TextureStage
+from dreamsmith.texture.transfer import Transfer
 
 
 def finish_asset(
@@ -28,10 +30,14 @@ def finish_asset(
     texel is on it but once.
     """
     start, size = stage.job.start, settings.texture_size
+    normal_png = b""
     if start is None or stage.placement is None or request.refines:
         unwrapped = unwrap(stage.final_mesh(), size)
         pixels = bake(unwrapped, stage.colors_at, size)
         mesh = at_home(unwrapped, stage.placement, request.height_metres)
+        if request.normal_map:
+            detail = Transfer.from_normals(stage.dense_mesh())
+            normal_png = png_bytes(bake_normal_map(unwrapped, detail, size))
     else:
         kept = stage.job.kept
         size = size if kept is None else len(kept.texels)
@@ -42,6 +48,7 @@ def finish_asset(
         name=asset_name(request.prompt),
         mesh=mesh,
         albedo_png=png_bytes(pixels),
+        normal_png=normal_png,
         turntable_png=turntable_png(mesh, pixels, cull_backfaces=request.is_scene),
         animation_webp=animation_webp(mesh, pixels, cull_backfaces=request.is_scene),
         provenance=provenance,

@@ -42,6 +42,12 @@ class _FixedMesh(nn.Module):
         self.register_buffer("vertices", torch.empty(0, 3))
         self.register_buffer("triangles", torch.empty(0, 3, dtype=torch.int64))
 
+    def use(self, mesh: Mesh) -> None:
+        """Take a mesh's vertices and triangles."""
+        device = self.vertices.device
+        self.vertices = torch.from_numpy(mesh.positions).to(device)
+        self.triangles = torch.from_numpy(mesh.triangles.astype(np.int64)).to(device)
+
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *rest: object
     ) -> None:
@@ -60,6 +66,9 @@ class TextureStage(MeshStage):
         super().__init__(job, guidance, job.settings.texture_steps)
         self._fixed = _FixedMesh().to(job.device)
         self.modules["mesh"] = self._fixed
+        self._dense = _FixedMesh().to(job.device) if job.request.normal_map else None
+        if self._dense is not None:
+            self.modules["dense_mesh"] = self._dense
         is_painting = job.start is not None and not job.request.refines
         rate = _PAINTING_LEARNING_RATE if is_painting else _LEARNING_RATE
         self.optimizer = torch.optim.Adam(
@@ -80,7 +89,7 @@ class TextureStage(MeshStage):
         stage.begins = kept is None or not kept.refines
         if kept is not None and kept.refines:
             forget_colors(stage.field.albedo_head)
-        stage._use(placed(job.start, stage.placement))
+        stage._fixed.use(placed(job.start, stage.placement))
         return stage
 
     @classmethod
@@ -98,16 +107,13 @@ class TextureStage(MeshStage):
         if job.start is None:
             clean = keep_large_components(clean)
         clean = smooth(clean, _SMOOTHINGS)
-        clean = decimate(clean, job.settings.face_budget)
+        few = decimate(clean, job.settings.face_budget)
         if job.request.is_scene:
-            clean = turned_inside_out(clean)
-        stage._use(clean)
+            clean, few = turned_inside_out(clean), turned_inside_out(few)
+        stage._fixed.use(few)
+        if stage._dense is not None:
+            stage._dense.use(clean)
         return stage
-
-    def _use(self, mesh: Mesh) -> None:
-        device = self.job.device
-        self._fixed.vertices = torch.from_numpy(mesh.positions).to(device)
-        self._fixed.triangles = torch.from_numpy(mesh.triangles.astype(np.int64)).to(device)
 
     def triangle_mesh(self) -> tuple[Tensor, Tensor]:
         """The final mesh."""
@@ -116,6 +122,16 @@ class TextureStage(MeshStage):
     def final_mesh(self) -> Mesh:
         """The final mesh where it was optimised, without UVs."""
         return _to_mesh(*self.triangle_mesh())
+
+    def dense_mesh(self) -> Mesh:
+        """The surface before it was reduced to the face budget.
+
+        Raises:
+            ValueError: nobody asked for a normal map, so that it was not kept.
+        """
+        if self._dense is None:
+            raise ValueError("the dense surface is kept for a normal map alone")
+        return _to_mesh(self._dense.vertices, self._dense.triangles)
 
     @torch.no_grad()
     def colors_at(self, points: Tensor) -> Tensor:

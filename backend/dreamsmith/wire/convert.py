@@ -45,6 +45,7 @@ _OPTIONALS: Final = (
     "texture_size",
     "band",
     "keep_texture",
+    "normal_map",
 )
 
 

@@ -36,6 +36,7 @@ _WAYS: Final = {
     "height": "height_metres",
     "faces": "face_budget",
     "texture size": "texture_size",
+    "normal map": "normal_map",
 }
 _NAMES: Final = {f"spec.{way}": name for name, way in _WAYS.items()}
 _ALLOWED: Final = GenerationRequest(prompt="anything")

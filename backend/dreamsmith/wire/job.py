@@ -18,6 +18,7 @@ from dreamsmith.wire.arrays import ArrayLayout
 MODEL: Final = "model.glb"
 MESH: Final = "mesh"
 ALBEDO: Final = "albedo.png"
+NORMAL: Final = "normal.png"
 TURNTABLE: Final = "turntable.png"
 ANIMATION: Final = "animation.webp"
 PROVENANCE: Final = "provenance.json"

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The frame of our normal maps is Blender's own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import bpy
+import numpy as np
+
+# The backend's packages are not those of Blender's Python.
+_TANGENTS = """
+import sys
+import numpy as np
+from dreamsmith.asset.model import Mesh
+from dreamsmith.asset.tangents import corner_tangents
+given = np.load(sys.argv[1])
+mesh = Mesh(given["positions"], given["triangles"], given["uv"])
+tangents, sign = corner_tangents(mesh, given["normals"])
+np.savez(sys.argv[2], tangents=tangents, sign=sign)
+"""
+
+
+def test_tangents_are_those_that_blender_computes(addon: object, tmp_path: Path) -> None:
+    bpy.ops.mesh.primitive_monkey_add(calc_uvs=True)
+    bpy.ops.object.modifier_add(type="TRIANGULATE")
+    bpy.ops.object.modifier_apply(modifier="Triangulate")
+    bpy.ops.object.shade_smooth()
+    mesh = bpy.context.object.data
+    mesh.calc_tangents()
+    corners = len(mesh.loops)
+    found = {
+        name: np.empty(corners * size, np.float32)
+        for name, size in (("normal", 3), ("tangent", 3), ("bitangent_sign", 1))
+    }
+    for name, values in found.items():
+        mesh.loops.foreach_get(name, values)
+    positions = np.empty(len(mesh.vertices) * 3, np.float32)
+    mesh.vertices.foreach_get("co", positions)
+    triangles, uv = np.empty(corners, np.int32), np.empty(corners * 2, np.float32)
+    mesh.loops.foreach_get("vertex_index", triangles)
+    mesh.uv_layers.active.uv.foreach_get("vector", uv)
+    np.savez(
+        tmp_path / "given.npz",
+        positions=positions.reshape(-1, 3),
+        triangles=triangles.reshape(-1, 3),
+        uv=uv.reshape(-1, 3, 2),
+        normals=found["normal"].reshape(-1, 3, 3),
+    )
+    command = [os.environ["DREAMSMITH_BACKEND_PYTHON"], "-c", _TANGENTS]
+    subprocess.run([*command, tmp_path / "given.npz", tmp_path / "ours.npz"], check=True)
+    ours = np.load(tmp_path / "ours.npz")
+    theirs = found["tangent"].reshape(-1, 3, 3)
+    angle = np.degrees(np.arccos((ours["tangents"] * theirs).sum(-1).clip(-1, 1)))
+    # One triangle of Suzanne has no area in her UVs, and with it no direction.
+    (s1, t1), (s2, t2) = (np.diff(uv.reshape(-1, 3, 2), axis=1)[:, i].T for i in (0, 1))
+    has_area = np.abs(s1 * t2 - s2 * t1) > 1e-9
+    assert has_area.sum() >= len(has_area) - 1
+    signs = found["bitangent_sign"].reshape(-1, 3)[:, 0]
+    assert np.array_equal(ours["sign"][has_area], signs[has_area])
+    assert angle[has_area].max() < 0.1
