@@ -17,6 +17,7 @@ FIELDS = (
     "preset",
     "texture_size",
     "face_budget",
+    "normal_map",
     "seed",
     "variations",
     "height",
@@ -78,6 +79,13 @@ def fields(**common: Any) -> dict[str, Any]:
             default=0,
             min=0,
             max=1_000_000,
+            **common,
+        ),
+        "normal_map": p.BoolProperty(
+            name="Normal Map",
+            description="Shade the finished mesh like the surface before its triangles were "
+            "reduced to the face budget",
+            default=False,
             **common,
         ),
         "seed": p.IntProperty(

@@ -123,6 +123,7 @@ def build(values: Mapping[str, Any]) -> dict[str, Any]:
                 least=MINIMUM_FACES,
             )
         )
+    request["normal_map"] = bool(values["normal_map"])
     for name in RANGES:
         low, high = (float(end) for end in values[name])
         if low > high:
@@ -149,6 +150,7 @@ def values_of(request: Mapping[str, Any]) -> dict[str, Any]:
     values["recipe"] = request.get("recipe") or OWN_RECIPE
     values["texture_size"] = str(request.get("texture_size") or FROM_PRESET)
     values["face_budget"] = request.get("face_budget", 0)
+    values["normal_map"] = request.get("normal_map", False)
     for name, field in RANGE_FIELDS.items():
         if field in request:
             values[name] = tuple(request[field])

@@ -39,6 +39,15 @@ def _whole(value: Any) -> int:
     return int(float(value))
 
 
+def _yes_or_no(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    words = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+    if _text(value).lower() not in words:
+        raise ValueError(f"{value!r} is neither yes nor no")
+    return words[_text(value).lower()]
+
+
 def _range(value: Any) -> tuple[float, float]:
     parts = value if isinstance(value, (list, tuple)) else str(value).split(":")
     ends = [float(part) for part in parts]
@@ -67,6 +76,7 @@ COLUMNS: dict[str, Callable[[Any], Any]] = {
     "preset": _choice(request.PRESETS),
     "texture_size": _choice(request.TEXTURE_SIZES),
     "face_budget": _whole,
+    "normal_map": _yes_or_no,
     "seed": _whole,
     "variations": _whole,
     "height": float,
@@ -81,6 +91,7 @@ DEFAULTS: dict[str, Any] = {
     "preset": "draft",
     "texture_size": request.FROM_PRESET,
     "face_budget": 0,
+    "normal_map": False,
     "seed": 0,
     "variations": 1,
     "height": 1.0,

@@ -204,8 +204,9 @@ class Generation:
         spec.stages.extend(request.get("stages", ()))
         if "band" in request:
             spec.band = request["band"]
-        if request.get("keep_texture"):
-            spec.keep_texture = True
+        for name in ("keep_texture", "normal_map"):
+            if request.get(name):
+                setattr(spec, name, True)
         return spec
 
     def _follow(self) -> None:

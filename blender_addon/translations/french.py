@@ -65,6 +65,8 @@ TEXTS = {
     "Texels a side": "Texels de côté",
     "Faces": "Faces",
     "Most triangles of the finished mesh; 0 takes the preset's, which are 8000 for draft, 20000 for standard and 60000 for high": "Nombre maximal de triangles du maillage terminé ; 0 prend celui du préréglage : 8000 pour ébauche, 20000 pour standard et 60000 pour élevé",
+    "Normal Map": "Normal map",
+    "Shade the finished mesh like the surface before its triangles were reduced to the face budget": "Ombrer le maillage terminé comme la surface avant la réduction de ses triangles au budget",
     "Steps": "Étapes",
     "Optimisation steps of the shape; 0 takes the preset's": "Étapes d’optimisation de la forme ; 0 prend celles du préréglage",
     # Cameras.

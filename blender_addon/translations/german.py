@@ -65,6 +65,8 @@ TEXTS = {
     "Texels a side": "Texel je Seite",
     "Faces": "Flächen",
     "Most triangles of the finished mesh; 0 takes the preset's, which are 8000 for draft, 20000 for standard and 60000 for high": "Höchstzahl der Dreiecke des fertigen Meshs; 0 nimmt die der Vorgabe: 8000 bei Entwurf, 20000 bei Standard und 60000 bei Hoch",
+    "Normal Map": "Normal-Map",
+    "Shade the finished mesh like the surface before its triangles were reduced to the face budget": "Das fertige Mesh schattieren wie die Oberfläche, bevor ihre Dreiecke auf die Höchstzahl verringert wurden",
     "Steps": "Schritte",
     "Optimisation steps of the shape; 0 takes the preset's": "Optimierungsschritte der Form; 0 nimmt die der Vorgabe",
     # Cameras.

@@ -20,7 +20,7 @@ from test_generate import made, unused_port
 
 PATIENCE_SECONDS = 400.0
 # The smallest that goes through all stages.
-CHEAP = {"preset": "draft", "steps": 1, "face_budget": 200, "texture_size": 256}
+CHEAP = {"preset": "draft", "steps": 1, "face_budget": 200, "texture_size": 256, "normal_map": True}
 
 # What `blender -c` does: the command that the extension has registered, with the rest of the line.
 COMMAND = """

@@ -59,6 +59,7 @@ def test_defaults_are_those_of_the_panel(tmp_path: Path) -> None:
         ("elevation\n1:2:3", "LOW:HIGH"),
         ("variations\n9", "variations: 1 to 8"),
         ("face_budget\n7", "at least 100"),
+        ("normal_map\nperhaps", "neither yes nor no"),
         ("texture_size\n500", "texture_size"),
     ],
 )
