@@ -95,10 +95,10 @@ class DREAMSMITH_OT_mark_as_asset(bpy.types.Operator):
 
 
 def _picture_of(item: bpy.types.Object) -> bytes:
-    """The preview of the object's job, where this Blender knows that; it shows the first one."""
-    if item.get("dreamsmith_variation", 1) != 1:
-        return b""
+    """The preview of the object's job, where this Blender knows that, and it shows no other."""
     for job in pump.jobs.values():
+        if job.request.get("variations", 1) != 1:
+            continue
         if job.job == item.get("dreamsmith_job") and job.server == item.get("dreamsmith_server"):
             file = pump.history().picture(job.request_id)
             return file.read_bytes() if file.is_file() else b""

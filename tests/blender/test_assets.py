@@ -50,6 +50,20 @@ def test_an_object_becomes_an_asset_that_is_found_by_its_prompt(
     assert bpy.data.objects["a red mug"].asset_data is None
 
 
+def test_a_picture_of_several_variations_is_of_none(item: Any, pump: ModuleType) -> None:
+    job = meshes.session()
+    job.server = item["dreamsmith_server"]
+    job.request["variations"] = 2
+    pump.jobs[job.request_id] = job
+    folder = pump.history().folder(job.request_id)
+    folder.mkdir(parents=True)
+    (folder / "preview.png").write_bytes(meshes.png(20, 200, 20, 64))
+    bpy.ops.dreamsmith.mark_as_asset()
+    pump.drop(job)
+    # In a window, Blender draws one of the object itself.
+    assert item.preview is None or not item.preview.image_size[0]
+
+
 def test_with_a_library_it_is_written_there_under_its_catalogue(item: Any, library: Path) -> None:
     for _ in range(2):
         bpy.ops.dreamsmith.mark_as_asset(library="Studio", catalog="Props/Kitchen")
