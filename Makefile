@@ -39,6 +39,10 @@ demo: venvs ## PROMPT="a red mug" in Blender: picture, .blend and GLB in demo/
 test: venvs addon ## Lint, types and all tests but the slow ones
 	$(BACKEND) tools/run_checks.py --backend-python $(BACKEND) --blender-python $(BLENDER)
 
+.PHONY: test-blender
+test-blender: .venv/.installed ## The extension's tests in all Blenders that pip has; a table
+	$(BACKEND) tools/blender_versions.py --backend-python $(BACKEND)
+
 .PHONY: test-slow
 test-slow: .venv/.installed ## The tests that take minutes
 	$(BACKEND) -m pytest -m slow tests
