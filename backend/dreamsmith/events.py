@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from dreamsmith.asset.model import Asset, Mesh
+if TYPE_CHECKING:  # A server passes events on and does without arrays.
+    from dreamsmith.asset.model import Asset, Mesh
 
 Stage = Literal["field", "surface", "texture"]
 STAGES: tuple[Stage, ...] = ("field", "surface", "texture")

@@ -32,6 +32,7 @@ MAXIMUM_PROMPT_LENGTH: Final = 2000
 MAXIMUM_STEPS: Final = 100_000
 MAXIMUM_SEED: Final = 2**63 - 1
 MAXIMUM_VARIATIONS: Final = 8
+MAXIMUM_LORAS: Final = 8
 # Triangles of a mesh that is painted or refined.
 MAXIMUM_START_FACES: Final = 1_000_000
 
@@ -268,6 +269,10 @@ class GenerationRequest:
         _one_of("preset", self.preset, PRESETS)
         if self.recipe:
             _one_of("recipe", self.recipe, RECIPES)
+        if len(self.loras) > MAXIMUM_LORAS:
+            raise InvalidRequest(
+                "lora", f"at most {MAXIMUM_LORAS} LoRA files, not {len(self.loras)}"
+            )
         _whole("seed", self.seed, 0, MAXIMUM_SEED)
         _whole("variations", self.variations, 1, MAXIMUM_VARIATIONS)
         if self.steps is not None:

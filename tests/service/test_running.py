@@ -204,3 +204,11 @@ def test_an_unexpected_error_is_the_logs_and_not_the_callers(tmp_path: Path) -> 
     assert str(tmp_path) not in str(failed.value) and "shorter" not in str(failed.value)
     (line,) = [line for line in log_of(started) if line.get("incident") == found[1]]
     assert "is shorter than its row says" in line["traceback"]
+
+
+def test_a_server_is_small_it_loads_no_library_for_numbers() -> None:
+    look = (
+        "import sys, dreamsmith.service.server; print({'numpy', 'torch', 'PIL'} & {*sys.modules})"
+    )
+    run = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "set()"

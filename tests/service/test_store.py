@@ -14,8 +14,7 @@ from dreamsmith.service.folders import FolderLock
 from dreamsmith.service.store import Store
 from dreamsmith.service.transition import Cancel, Report, Start, Succeed
 from dreamsmith.v1 import generation_pb2 as api
-from dreamsmith.wire.arrays import ArrayLayout
-from dreamsmith.wire.job import Artifact, Job, State
+from dreamsmith.wire.job import ArrayLayout, Artifact, Job, State
 
 REQUEST = GenerationRequest(
     "a red mug", steps=7, seed=3, cameras=CameraRanges(azimuth_degrees=Interval(-90.0, 90.0))

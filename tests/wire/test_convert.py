@@ -22,7 +22,8 @@ from dreamsmith.request import (
 )
 from dreamsmith.v1 import generation_pb2 as api
 from dreamsmith.wire import convert
-from dreamsmith.wire.arrays import ArrayLayout, unpack
+from dreamsmith.wire.arrays import unpack
+from dreamsmith.wire.job import ArrayLayout
 
 INTERVALS = st.builds(Interval, st.floats(-90, 0), st.floats(0, 90))
 REQUESTS = st.builds(
@@ -62,7 +63,7 @@ def test_a_request_survives_the_wire(request: GenerationRequest) -> None:
 
 
 def test_files_of_the_client_do_not_travel() -> None:
-    with pytest.raises(InvalidRequest, match="takes no LoRA files"):
+    with pytest.raises(InvalidRequest, match="an upload is named"):
         convert.request_to_spec(GenerationRequest("a red mug", loras=("clay.safetensors",)))
 
 

@@ -37,6 +37,7 @@ from dreamsmith.errors import (
     UploadNotFound,
     UploadOffset,
 )
+from dreamsmith.priors.lora import Lora
 from dreamsmith.request import GenerationRequest
 from dreamsmith.v1 import generation_pb2 as api
 from dreamsmith.v1 import generation_pb2_grpc as api_grpc
@@ -45,7 +46,7 @@ from dreamsmith.wire.job import Artifact, Job, State
 from dreamsmith.wire.keepalive import keepalive_options
 from dreamsmith.wire.loopback import is_loopback
 from dreamsmith.wire.status import call_to_error
-from dreamsmith.wire.uploads import is_upload_name
+from dreamsmith.wire.uploads import is_lora_upload, is_upload_name, lora_text
 from dreamsmith.wire.versions import VERSION
 
 DEFAULT_SERVER: Final = "127.0.0.1:50051"
@@ -150,8 +151,8 @@ class Client:
         """Send a job; when this returns, the server has it on stable storage.
 
         Args:
-            request: what to make; a mesh to begin with and its mask are files here, which are sent
-                first, or names of an `upload`.
+            request: what to make; a mesh to begin with, its mask and LoRAs are files here, which
+                are sent first, or names of an `upload`.
             request_id: sending the same request again under the same id creates no second job.
             priority: -10 to 10; of your own waiting jobs the highest starts first.
 
@@ -168,6 +169,7 @@ class Client:
                 request = replace(request, start=self.upload(path))
         if request.mask and not is_upload_name(request.mask):
             request = replace(request, mask=self.upload(Path(request.mask)))
+        request = replace(request, loras=tuple(map(self._sent_lora, request.loras)))
         message = api.CreateJobRequest(
             spec=convert.request_to_spec(request),
             request_id=request_id or str(uuid.uuid4()),
@@ -276,6 +278,12 @@ class Client:
                 is_elsewhere = is_known(error, UploadOffset)
                 if not (self._is_gone(error) or is_elsewhere) or not patience.wait():
                     self._raise(error)
+
+    def _sent_lora(self, text: str) -> str:
+        if is_lora_upload(text):
+            return text
+        lora = Lora.parse(text)
+        return lora_text(self.upload(lora.file), lora.scale)
 
     def _received(self, upload: str) -> int:
         message = api.GetUploadRequest(name=upload)

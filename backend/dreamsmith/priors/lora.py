@@ -45,6 +45,30 @@ class Lora:
         return lora
 
 
+def check_lora_file(path: Path, shown: str) -> None:
+    """Look at the header of a file that somebody else sent.
+
+    Args:
+        path: where it lies.
+        shown: what it is called towards its sender.
+
+    Raises:
+        InvalidRequest: it is no safetensors file, or holds no LoRA.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "np") as file:
+            names = list(file.keys())
+    except SafetensorError:
+        raise InvalidRequest("lora", f"{shown} is no whole safetensors file") from None
+    if not any("lora" in name.lower() for name in names):
+        raise InvalidRequest(
+            "lora",
+            f"{shown} is no LoRA: none of its {len(names)} tensors is named like a part of one",
+        )
+
+
 def fuse(pipeline: Any, lora: Lora) -> None:
     """Add a LoRA to the weights of a pipeline.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dreamsmith.asset.model import Asset
 from dreamsmith.files import write_atomic
-from dreamsmith.wire.arrays import ArrayLayout, pack_mesh
+from dreamsmith.wire.arrays import pack_mesh
 from dreamsmith.wire.job import (
     ALBEDO,
     ANIMATION,
@@ -19,6 +19,7 @@ from dreamsmith.wire.job import (
     NORMAL,
     PROVENANCE,
     TURNTABLE,
+    ArrayLayout,
     Artifact,
     artifact_of,
 )

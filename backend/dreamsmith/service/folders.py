@@ -14,7 +14,7 @@ import platformdirs
 from dreamsmith.errors import ServerNotStarted, StoreFull
 from dreamsmith.files import lock_file
 from dreamsmith.request import GenerationRequest
-from dreamsmith.wire.uploads import upload_digests
+from dreamsmith.wire.uploads import upload_files
 
 FREE_BYTES: Final = 2**30
 """What stays free on the disk: below it no job and no upload is taken."""
@@ -69,8 +69,8 @@ class DataFolder:
         """
         self.workspace(name).mkdir(parents=True, exist_ok=True)
         self.artifacts(name, attempt).mkdir(exist_ok=True)
-        for digest in upload_digests(request):
-            target = self.workspace(name) / "uploads" / digest
+        for file, digest in upload_files(request).items():
+            target = self.workspace(name) / "uploads" / file
             target.parent.mkdir(exist_ok=True)
             if not target.exists():
                 link_or_copy(self.uploads / digest, target)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import re
 import time
 from collections.abc import AsyncIterator
@@ -26,11 +27,12 @@ from dreamsmith.service.folders import DataFolder
 from dreamsmith.service.order import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from dreamsmith.service.previews import PreviewPace
 from dreamsmith.service.scheduler import Scheduler
+from dreamsmith.service.upload_store import UploadStore
 from dreamsmith.v1 import generation_pb2 as api
 from dreamsmith.wire import convert
 from dreamsmith.wire.fields import validated_in_full
 from dreamsmith.wire.job import Artifact, Job
-from dreamsmith.wire.uploads import upload_digests
+from dreamsmith.wire.uploads import lora_upload, upload_digest, upload_digests
 
 CHUNK_BYTES: Final = 256 * 1024
 DEFAULT_PAGE_SIZE: Final = 50
@@ -46,7 +48,8 @@ def _check_request(request: GenerationRequest) -> GenerationRequest:
 
     request = validated_in_full(request)
     upload_digests(request)
-    check_prompt(request, locate_named)
+    # Files of LoRAs are uploads; names of a client are no paths here.
+    check_prompt(dataclasses.replace(request, loras=()), locate_named)
     return request
 
 
@@ -79,8 +82,8 @@ class GenerationServicer:
                 "priority",
                 f"priority must be {LOWEST_PRIORITY} to {HIGHEST_PRIORITY}, not {message.priority}",
             )
-        await asyncio.to_thread(self._folder.check_room)
-        request = await asyncio.to_thread(_check_request, convert.spec_to_request(message.spec))
+        request = await asyncio.to_thread(self._checked, message.spec)
+        await self._check_loras(request)
         job = await self._board.submit(
             message.request_id, request, owner=OWNER.get(), priority=message.priority
         )
@@ -208,6 +211,20 @@ class GenerationServicer:
                 size = min(CHUNK_BYTES, end - offset)
                 yield await asyncio.to_thread(_read, file, offset, size, described)
                 described, offset = None, offset + size
+
+    def _checked(self, spec: api.GenerationSpec) -> GenerationRequest:
+        self._folder.check_room()
+        return _check_request(convert.spec_to_request(spec))
+
+    async def _check_loras(self, request: GenerationRequest) -> None:
+        from dreamsmith.priors.lora import check_lora_file
+
+        for name, _ in map(lora_upload, request.loras):
+            digest = upload_digest(name, "lora")
+            # First whether it is the caller's: others' files are nobody's business.
+            upload = await self._board.with_uploads(UploadStore.find, OWNER.get(), digest)
+            if upload.is_complete:
+                await asyncio.to_thread(check_lora_file, self._folder.uploads / digest, name)
 
     async def _find_artifact(self, name: str) -> tuple[Job, Artifact]:
         parts = re.fullmatch(r"(jobs/[^/]+)/artifacts/([^/]+)", name)

@@ -19,9 +19,8 @@ from dreamsmith.service.database import Database
 from dreamsmith.service.order import Waiting
 from dreamsmith.service.transition import Command, check_deletable, create, transition
 from dreamsmith.service.upload_store import UploadStore
-from dreamsmith.wire.arrays import ArrayLayout
 from dreamsmith.wire.convert import event_to_message
-from dreamsmith.wire.job import Artifact, Event, Job, JobError, State
+from dreamsmith.wire.job import ArrayLayout, Artifact, Event, Job, JobError, State
 from dreamsmith.wire.uploads import upload_digests
 
 _ACTIVE = tuple(state for state in State if not state.has_ended)

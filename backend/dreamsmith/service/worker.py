@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import os
 import sys
 import threading
@@ -104,8 +105,10 @@ def _attempt(spec: api.GenerationSpec, arguments: argparse.Namespace, pipe: Pipe
     from dreamsmith.generate import generate
     from dreamsmith.service.artifacts import write_artifacts
     from dreamsmith.wire import convert
+    from dreamsmith.wire.uploads import local_loras
 
     request = convert.spec_to_request(spec)
+    request = dataclasses.replace(request, loras=local_loras(request))
     workspace, artifacts = arguments.workspace.resolve(), arguments.artifacts.resolve()
     # Where no model lies: the name that a client gave is no path here.
     os.chdir(workspace)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -12,28 +11,10 @@ from numpy.typing import NDArray
 
 from dreamsmith.asset.model import Mesh
 from dreamsmith.errors import TransferFailed
+from dreamsmith.wire.job import ArrayLayout
 
 _ALIGNMENT_BYTES: Final = 8
 _DTYPES: Final = {"float32": "<f4", "uint32": "<u4", "uint8": "u1"}
-
-
-@dataclass(frozen=True, slots=True)
-class ArrayLayout:
-    """Where one array lies in a block.
-
-    Attributes:
-        name: for instance ``positions``.
-        component_type: ``float32``, ``uint32`` or ``uint8``.
-        components: of one element, for instance 3 for a position.
-        count: elements.
-        offset: in bytes from the start of the block.
-    """
-
-    name: str
-    component_type: str
-    components: int
-    count: int
-    offset: int
 
 
 def pack(arrays: Mapping[str, NDArray[Any]]) -> tuple[tuple[ArrayLayout, ...], bytes]:

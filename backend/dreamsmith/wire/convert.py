@@ -9,7 +9,6 @@ from typing import Final
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from dreamsmith.asset.model import Mesh
 from dreamsmith.errors import InvalidRequest
 from dreamsmith.events import Download, PreviewImage, PreviewMesh, Progress
 from dreamsmith.request import (
@@ -19,9 +18,8 @@ from dreamsmith.request import (
     Interval,
 )
 from dreamsmith.v1 import generation_pb2 as api
-from dreamsmith.wire.arrays import ArrayLayout, pack_mesh, unpack_mesh
-from dreamsmith.wire.job import Artifact, Event, Job, JobError, State
-from dreamsmith.wire.uploads import upload_digests
+from dreamsmith.wire.job import ArrayLayout, Artifact, Event, Job, JobError, State
+from dreamsmith.wire.uploads import lora_text, lora_upload, upload_digests
 
 _STATES: Final[dict[State, api.Job.State]] = {
     state: getattr(api.Job, f"STATE_{state.name}") for state in State
@@ -55,10 +53,6 @@ def request_to_spec(request: GenerationRequest) -> api.GenerationSpec:
     Raises:
         InvalidRequest: it names files of this machine.
     """
-    if request.loras:
-        raise InvalidRequest(
-            "lora", "a server takes no LoRA files from clients: use `dreamsmith generate` for them"
-        )
     upload_digests(request)
     spec = api.GenerationSpec(
         prompt=request.prompt,
@@ -68,6 +62,9 @@ def request_to_spec(request: GenerationRequest) -> api.GenerationSpec:
         stages=request.stages,
         mask=request.mask,
     )
+    for text in request.loras:
+        upload, scale = lora_upload(text)
+        spec.loras.add(upload=upload, scale=scale)
     for name in _TEXTS:
         setattr(spec, name, getattr(request, name))
     for name in _OPTIONALS:
@@ -101,6 +98,10 @@ def spec_to_request(spec: api.GenerationSpec) -> GenerationRequest:
         start=spec.start,
         stages=tuple(spec.stages),
         mask=spec.mask,
+        loras=tuple(
+            lora_text(lora.upload, lora.scale if lora.HasField("scale") else 1.0)
+            for lora in spec.loras
+        ),
         cameras=CameraRanges(**ranges),
         distillation=DistillationSettings(**settings),
         **values,
@@ -308,6 +309,9 @@ def message_to_image(message: api.PreviewImage) -> PreviewImage:
 
 def mesh_to_message(preview: PreviewMesh) -> api.PreviewMesh:
     """A preview mesh as a message."""
+    # A server passes meshes on as they are; it does without arrays.
+    from dreamsmith.wire.arrays import pack_mesh
+
     layouts, block = pack_mesh(preview.mesh)
     return api.PreviewMesh(
         stage=preview.stage, step=preview.step, arrays=arrays_to_messages(layouts), data=block
@@ -320,7 +324,9 @@ def message_to_mesh(message: api.PreviewMesh) -> PreviewMesh:
     Raises:
         TransferFailed: the message holds no mesh.
     """
-    mesh: Mesh = unpack_mesh(messages_to_arrays(list(message.arrays)), message.data)
+    from dreamsmith.wire.arrays import unpack_mesh
+
+    mesh = unpack_mesh(messages_to_arrays(list(message.arrays)), message.data)
     return PreviewMesh(message.stage, message.step, mesh)  # type: ignore[arg-type]
 
 

@@ -33,6 +33,7 @@ _WAYS: Final = {
     "perp neg": "distillation.perp_neg",
     "clip": "distillation.clip",
     "start": "start",
+    "lora": "loras",
     "height": "height_metres",
     "faces": "face_budget",
     "texture size": "texture_size",

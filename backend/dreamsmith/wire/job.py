@@ -12,7 +12,6 @@ from typing import Final
 
 from dreamsmith.events import Progress
 from dreamsmith.request import GenerationRequest
-from dreamsmith.wire.arrays import ArrayLayout
 
 # The artifacts of a finished job.
 MODEL: Final = "model.glb"
@@ -69,6 +68,25 @@ class JobError:
 
     reason: str
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayLayout:
+    """Where one array lies in a block.
+
+    Attributes:
+        name: for instance ``positions``.
+        component_type: ``float32``, ``uint32`` or ``uint8``.
+        components: of one element, for instance 3 for a position.
+        count: elements.
+        offset: in bytes from the start of the block.
+    """
+
+    name: str
+    component_type: str
+    components: int
+    count: int
+    offset: int
 
 
 @dataclass(frozen=True, slots=True)
