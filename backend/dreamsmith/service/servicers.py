@@ -34,7 +34,7 @@ from dreamsmith.wire.fields import validated_in_full
 from dreamsmith.wire.job import Artifact, Job
 from dreamsmith.wire.uploads import lora_upload, upload_digest, upload_digests
 
-CHUNK_BYTES: Final = 256 * 1024
+CHUNK_BYTES: Final = 128 * 1024
 DEFAULT_PAGE_SIZE: Final = 50
 MAXIMUM_PAGE_SIZE: Final = 200
 MAXIMUM_REQUEST_ID_LENGTH: Final = 128
