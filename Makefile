@@ -43,6 +43,10 @@ test: venvs addon ## Lint, types and all tests but the slow ones
 test-blender: .venv/.installed ## The extension's tests in all Blenders that pip has; a table
 	$(BACKEND) tools/blender_versions.py --backend-python $(BACKEND)
 
+.PHONY: screenshots
+screenshots: .venv/.installed ## The pictures of docs/tour.md, from a real window; look at each
+	$(BACKEND) tools/screenshots.py
+
 .PHONY: test-slow
 test-slow: .venv/.installed ## The tests that take minutes
 	$(BACKEND) -m pytest -m slow tests
