@@ -3,27 +3,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
-from pathlib import Path
 
 import bpy
 import numpy as np
 
 # The backend's packages are not those of Blender's Python.
 _TANGENTS = """
-import sys
+import json, sys
 import numpy as np
 from dreamsmith.asset.model import Mesh
 from dreamsmith.asset.tangents import corner_tangents
-given = np.load(sys.argv[1])
+given = {name: np.array(values) for name, values in json.load(sys.stdin).items()}
 mesh = Mesh(given["positions"], given["triangles"], given["uv"])
 tangents, sign = corner_tangents(mesh, given["normals"])
-np.savez(sys.argv[2], tangents=tangents, sign=sign)
+json.dump({"tangents": tangents.tolist(), "sign": sign.tolist()}, sys.stdout)
 """
 
 
-def test_tangents_are_those_that_blender_computes(addon: object, tmp_path: Path) -> None:
+def test_tangents_are_those_that_blender_computes(addon: object) -> None:
     bpy.ops.mesh.primitive_monkey_add(calc_uvs=True)
     bpy.ops.object.modifier_add(type="TRIANGULATE")
     bpy.ops.object.modifier_apply(modifier="Triangulate")
@@ -42,16 +42,20 @@ def test_tangents_are_those_that_blender_computes(addon: object, tmp_path: Path)
     triangles, uv = np.empty(corners, np.int32), np.empty(corners * 2, np.float32)
     mesh.loops.foreach_get("vertex_index", triangles)
     mesh.uv_layers.active.uv.foreach_get("vector", uv)
-    np.savez(
-        tmp_path / "given.npz",
-        positions=positions.reshape(-1, 3),
-        triangles=triangles.reshape(-1, 3),
-        uv=uv.reshape(-1, 3, 2),
-        normals=found["normal"].reshape(-1, 3, 3),
+    given = {
+        "positions": positions.reshape(-1, 3).tolist(),
+        "triangles": triangles.reshape(-1, 3).tolist(),
+        "uv": uv.reshape(-1, 3, 2).tolist(),
+        "normals": found["normal"].reshape(-1, 3, 3).tolist(),
+    }
+    run = subprocess.run(
+        [os.environ["DREAMSMITH_BACKEND_PYTHON"], "-c", _TANGENTS],
+        input=json.dumps(given),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
-    command = [os.environ["DREAMSMITH_BACKEND_PYTHON"], "-c", _TANGENTS]
-    subprocess.run([*command, tmp_path / "given.npz", tmp_path / "ours.npz"], check=True)
-    ours = np.load(tmp_path / "ours.npz")
+    ours = {name: np.array(values) for name, values in json.loads(run.stdout).items()}
     theirs = found["tangent"].reshape(-1, 3, 3)
     angle = np.degrees(np.arccos((ours["tangents"] * theirs).sum(-1).clip(-1, 1)))
     # One triangle of Suzanne has no area in her UVs, and with it no direction.
