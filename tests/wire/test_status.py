@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ from grpc_status import rpc_status
 from dreamsmith import errors
 from dreamsmith.errors import DreamsmithError, InvalidRequest, QueueFull
 from dreamsmith.request import CameraRanges, DistillationSettings, GenerationRequest, Interval
+from dreamsmith.v1 import generation_pb2 as api
 from dreamsmith.wire.fields import field_name, field_path, validated_in_full
 from dreamsmith.wire.status import call_to_error, error_to_status
 
@@ -100,6 +102,20 @@ def test_fields_that_are_wrong_together_end_the_search() -> None:
     with pytest.raises(InvalidRequest) as refused:
         validated_in_full(replace(GenerationRequest("a room"), start="x.glb", face_budget=500))
     assert refused.value.field == "faces" and refused.value.others == ()
+
+
+def test_every_field_of_a_spec_has_a_name_for_people() -> None:
+    def paths(descriptor: Any, prefix: str) -> Iterator[str]:
+        for field in descriptor.fields:
+            path = f"{prefix}.{field.name}"
+            inner = field.message_type
+            if inner is not None and inner.name in ("CameraRanges", "DistillationSettings"):
+                yield from paths(inner, path)
+            else:
+                yield path
+
+    for path in paths(api.GenerationSpec.DESCRIPTOR, "spec"):
+        assert field_path(field_name(path)) == path != field_name(path)
 
 
 def test_paths_of_fields_go_both_ways() -> None:
