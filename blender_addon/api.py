@@ -24,7 +24,16 @@ from . import preferences, pump, request, rows
 from .history import NoResult
 from .session import Session, Status
 
-__all__ = ["BadRequest", "JobFailed", "import_result", "jobs", "submit", "wait"]
+__all__ = [
+    "BadRequest",
+    "JobFailed",
+    "import_result",
+    "jobs",
+    "off_state",
+    "on_state",
+    "submit",
+    "wait",
+]
 
 BadRequest = request.BadRequest
 _INTERVAL_SECONDS = 0.02
@@ -119,6 +128,28 @@ def import_result(job: Session) -> bpy.types.Object:
 def jobs() -> list[Session]:
     """All jobs that this Blender knows, also those of earlier sessions; the newest first."""
     return list(reversed(pump.jobs.values()))
+
+
+def on_state(hook: Callable[[Session], None]) -> Callable[[Session], None]:
+    """Have a function called with each job whose ``status`` has changed; also a decorator.
+
+    For the jobs of panel, operators, batches and scripts alike, in Blender's main thread, after
+    what has arrived is in the scene. States that pass between two looks, a tenth of a second apart,
+    are left out; the last one never is. What a hook raises is printed, and nothing else comes of
+    it. Hooks last until `off_state`, or until the extension is disabled.
+
+    Returns:
+        The function itself.
+    """
+    if hook not in pump.on_state:
+        pump.on_state.append(hook)
+    return hook
+
+
+def off_state(hook: Callable[[Session], None]) -> None:
+    """Have a function of `on_state` called no more."""
+    if hook in pump.on_state:
+        pump.on_state.remove(hook)
 
 
 def _texts(fields: dict[str, Any]) -> dict[str, Any]:

@@ -37,6 +37,9 @@ helper = link.Helper()
 _asking: set[str] = set()
 # Called when a job is new or gone.
 on_change: list[Callable[[], None]] = []
+# Called with a job when it is in another state than it was called for last.
+on_state: list[Callable[[Session], None]] = []
+_told: dict[str, Status] = {}
 # Those of which something has arrived that is not in the scene yet.
 _changed: dict[str, Session] = {}
 _has_waited = False
@@ -85,6 +88,7 @@ def follow(job: Session, first: str = "") -> None:
     """
     job.status, job.error, job.fraction = Status.STARTING, "", 0.0
     job.results.clear()
+    _tell(job)
     _follow(job, first)
 
 
@@ -96,6 +100,7 @@ def control(job: Session, action: str) -> None:
         job.status = Status.CANCELLING
     elif action == "pause":
         job.status = Status.PAUSING
+    _tell(job)
     _send({"command": "control", "request_id": job.request_id, "action": action}, job)
 
 
@@ -115,6 +120,7 @@ def forget(job: Session) -> None:
 def drop(job: Session) -> None:
     """Take a job that is not running from the list and from this disk."""
     jobs.pop(job.request_id, None)
+    _told.pop(job.request_id, None)
     _changed.pop(job.request_id, None)
     picture.forget(job.request_id)
     history().remove(job.request_id)
@@ -258,11 +264,24 @@ def _mourn(message: str, keep: Session | None = None) -> None:
 
 
 def _save(job: Session) -> None:
+    _tell(job)
     try:
         history().save(job)
     except OSError as error:
         # The job itself is at the server: only this list would not know it the next time.
         print(f"Dreamsmith: the list of jobs cannot be written: {error}")
+
+
+def _tell(job: Session) -> None:
+    if _told.get(job.request_id) is job.status:
+        return
+    _told[job.request_id] = job.status
+    for hook in tuple(on_state):
+        try:
+            hook(job)
+        except Exception:
+            # Somebody else's: the job goes on.
+            traceback.print_exc()
 
 
 def _wake() -> None:
@@ -318,6 +337,7 @@ def register() -> None:
     for name, handler in _HANDLERS:
         getattr(bpy.app.handlers, name).append(handler)
     jobs.update((job.request_id, job) for job in history().load())
+    _told.update((name, job.status) for name, job in jobs.items())
     if not bpy.app.background:
         bpy.app.timers.register(reconnect, first_interval=1.0)
 
@@ -339,5 +359,7 @@ def unregister() -> None:
     current, _history = Session(), None
     jobs.clear()
     servers.known.clear()
+    _told.clear()
+    on_state.clear()
     _asking.clear()
     _changed.clear()

@@ -10,8 +10,10 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import bpy
 import pytest
@@ -128,13 +130,32 @@ def test_six_rows_one_bad_one_run_killed_make_five_assets_each_once(
 
 def test_a_script_submits_waits_and_imports(pump: ModuleType, server: str) -> None:
     api = importlib.import_module(f"{MODULE}.api")
-    seen = []
+    seen, states, others = [], [], []
+
+    @api.on_state
+    def broken(job: Any) -> None:
+        raise RuntimeError("a pipeline's own mistake")
+
+    @api.on_state
+    def note(job: Any) -> None:
+        states.append((job.request["prompt"], job.status.value))
+
+    api.on_state(others.append)
+    api.off_state(others.append)
     job = api.submit("a blue cube", server=server, seed=3, height=0.5, **CHEAP)
     assert job in api.jobs()
     assert api.wait(job, on_change=lambda j: seen.append(j.fraction)) is job
     assert seen == sorted(seen)
+    assert {prompt for prompt, _ in states} == {"a blue cube"}
+    told = [state for _, state in states]
+    assert told[0] == "starting" and told[-1] == "ready" and "running" in told
+    assert all(before != after for before, after in pairwise(told))
     assert not made()
     item = api.import_result(job)
+    assert states[-1] == ("a blue cube", "succeeded")
+    assert others == []
+    api.off_state(broken)
+    api.off_state(note)
     assert made() == [item]
     assert item["dreamsmith_seed"] == 3
     assert item.dimensions.z == pytest.approx(0.5, abs=1e-3)
