@@ -31,6 +31,8 @@ from dreamsmith.request import METHODS, RECIPES
 from dreamsmith.wire.arrays import unpack_mesh
 from dreamsmith.wire.job import Artifact, Job, State
 
+FIRST = replace(small_request(), normal_map=True)
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -47,8 +49,7 @@ class Finished:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
     server = ServerProcess(tmp_path_factory.mktemp("server") / "data")
     with server.client() as client:
-        request = replace(small_request(), normal_map=True)
-        job = client.create(request, request_id="the first")
+        job = client.create(FIRST, request_id="the first")
         events = list(client.watch(job.name))
         yield Finished(server, client, client.get(job.name), events)
     server.close()
@@ -102,7 +103,7 @@ def test_a_watch_beyond_the_newest_event_is_refused(finished: Finished) -> None:
 
 
 def test_the_same_request_sent_twice_makes_one_job(finished: Finished) -> None:
-    assert finished.client.create(small_request(), request_id="the first") == finished.job
+    assert finished.client.create(FIRST, request_id="the first") == finished.job
     with pytest.raises(RequestIdReused):
         finished.client.create(small_request(seed=9), request_id="the first")
     assert [job.name for job in finished.client.list()] == [finished.job.name]
