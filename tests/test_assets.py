@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dreamsmith.asset.model import Asset
-from dreamsmith.asset.preview import albedo_pixels
+from dreamsmith.asset.preview import png_pixels
 from dreamsmith.asset.shape import measure_shape
 from dreamsmith.evaluation.geometry import count_pieces_at
 from dreamsmith.events import AssetReady
@@ -28,7 +28,7 @@ def make(prompt: str, folder: Path) -> Asset:
 
 
 def nearest_color(asset: Asset) -> str:
-    texels = albedo_pixels(asset.albedo_png) / 255
+    texels = png_pixels(asset.albedo_png) / 255
     used = texels[texels.sum(axis=-1) > 0]
     median = np.median(used, axis=0)
     return min(COLORS, key=lambda name: float(np.square(median - COLORS[name]).sum()))

@@ -10,7 +10,7 @@ import pytest
 from asset.meshes import shape_of
 
 from dreamsmith.asset.model import Asset
-from dreamsmith.asset.preview import albedo_pixels
+from dreamsmith.asset.preview import png_pixels
 from dreamsmith.errors import Cancelled, InvalidRequest, PriorNotFound
 from dreamsmith.events import (
     STAGES,
@@ -89,7 +89,7 @@ def test_the_asset_is_a_closed_mesh_that_stands_on_the_floor(whole: list[Event])
     uv = asset.mesh.corner_uv
     assert uv is not None and uv.min() >= 0 and uv.max() <= 1
     assert asset.albedo_png.startswith(b"\x89PNG")
-    assert albedo_pixels(asset.normal_png).shape == (128, 128, 3)
+    assert png_pixels(asset.normal_png).shape == (128, 128, 3)
     assert asset.turntable_png.startswith(b"\x89PNG")
     assert asset.animation_webp[8:12] == b"WEBP"
     assert json.loads(json.dumps(asset.provenance))["prompt"] == "a red mug"

@@ -17,7 +17,7 @@ from dreamsmith.asset.glb import glb_bytes, read_glb
 from dreamsmith.asset.inspection import inspect_glb
 from dreamsmith.asset.model import Asset, Mesh
 from dreamsmith.asset.own_mesh import read_own_mesh
-from dreamsmith.asset.preview import albedo_pixels, png_bytes
+from dreamsmith.asset.preview import png_bytes, png_pixels
 from dreamsmith.asset.shape import measure_shape
 from dreamsmith.cli import run
 from dreamsmith.errors import Cancelled, InvalidRequest
@@ -70,7 +70,7 @@ def test_vertices_triangles_and_uvs_stay_to_the_last_bit(start: Path, tmp_path: 
     for name in ("positions", "triangles", "corner_uv", "corner_normals"):
         np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
     # It was painted indeed: not the grey that it came with.
-    pixels = albedo_pixels(read_glb(tmp_path / "painted.glb").albedo_png)
+    pixels = png_pixels(read_glb(tmp_path / "painted.glb").albedo_png)
     assert pixels.shape == (128, 128, 3) and pixels.std() > 0
     assert asset.provenance["start"] == str(start)
 
@@ -242,7 +242,7 @@ def test_a_mask_keeps_the_texture_elsewhere_to_the_last_bit(tmp_path: Path) -> N
     Image.fromarray(mask).save(tmp_path / "mask.png")
     request = asked(path, mask=str(tmp_path / "mask.png"), keep_texture=True)
     asset = painted(dataclasses.replace(request, texture_size=None), tmp_path)
-    pixels = albedo_pixels(asset.albedo_png)
+    pixels = png_pixels(asset.albedo_png)
     np.testing.assert_array_equal(pixels[32:], texels[32:])
     changed = np.abs(pixels[:32].astype(int) - texels[:32]).max()
     # Two steps are small ones from where it was.

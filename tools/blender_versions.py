@@ -17,9 +17,8 @@ import tempfile
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from xml.etree import ElementTree
 
-from run_checks import end_group
+from run_checks import cases, run_in_group
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENTS = ROOT / ".build" / "bpy"
@@ -155,35 +154,27 @@ def run(version: str, python: Path, backend: Path, archive: Path, tests: list[st
     row = Row(version)
     with tempfile.TemporaryDirectory() as folder:
         counts = Path(folder) / "counts.xml"
-        variables = {
-            "DREAMSMITH_BACKEND_PYTHON": str(backend),
-            "DREAMSMITH_ADDON_ZIP": str(archive),
-        }
         command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={counts}"]
-        process = subprocess.Popen(
-            [*command, *tests], cwd=ROOT, env=os.environ | variables, start_new_session=True
+        status = run_in_group(
+            [*command, *tests],
+            LIMIT_SECONDS,
+            DREAMSMITH_BACKEND_PYTHON=str(backend),
+            DREAMSMITH_ADDON_ZIP=str(archive),
         )
-        try:
-            process.wait(LIMIT_SECONDS)
-        except subprocess.TimeoutExpired:
+        if status is None:
             row.problem = f"ended after {LIMIT_SECONDS:g} s"
-        finally:
-            end_group(process)
         if counts.is_file():
             row.files = read(counts)
         elif not row.problem:
-            row.problem = f"Blender ended with {process.returncode}"
+            row.problem = f"Blender ended with {status}"
     return row
 
 
 def read(counts: Path) -> dict[str, Counter[str]]:
     """Results of each test file."""
     files: dict[str, Counter[str]] = defaultdict(Counter)
-    for case in ElementTree.parse(counts).iter("testcase"):  # noqa: S314 - pytest wrote it
-        kinds = {child.tag for child in case}
-        name = (case.get("classname") or case.get("name") or "").rpartition(".")[2]
-        result = "failed" if kinds & {"error", "failure"} else "passed"
-        files[name]["skipped" if "skipped" in kinds else result] += 1
+    for name, result, _ in cases(counts):
+        files[name]["failed" if result == "error" else result] += 1
     return dict(files)
 
 

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
@@ -83,19 +84,36 @@ def run(check: Check) -> Outcome:
         command = list(check.command)
         if check.is_test_run:
             command.append(f"--junitxml={counts_file}")
-        # A group of its own: Blender and the servers that tests start must end with it.
-        process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
-        try:
-            status = process.wait(check.limit_seconds)
-        except subprocess.TimeoutExpired:
+        status = run_in_group(command, check.limit_seconds)
+        if status is None:
             print(f"{check.name} took more than {check.limit_seconds:g} s and was ended")
-            status = -1
-        finally:
-            end_group(process)
         outcome = Outcome(check.name, status == 0, time.monotonic() - started)
         if check.is_test_run:
             count(counts_file, outcome)
     return outcome
+
+
+def run_in_group(
+    command: Sequence[str | Path], limit_seconds: float, **variables: str
+) -> int | None:
+    """Run a command; its exit code, or None where it took too long and was ended.
+
+    In a group of its own: Blender and the servers that tests start must end with it.
+
+    Args:
+        command: program and arguments.
+        limit_seconds: that it may take.
+        **variables: of the environment, besides those that there are.
+    """
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=os.environ | variables, start_new_session=True
+    )
+    try:
+        return process.wait(limit_seconds)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        end_group(process)
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:
@@ -111,19 +129,25 @@ def count(counts_file: Path, outcome: Outcome) -> None:
         outcome.succeeded = False
         outcome.counts["error"] += 1
         return
+    for _, result, reason in cases(counts_file):
+        outcome.counts[result] += 1
+        if reason and reason not in outcome.reasons:
+            outcome.reasons.append(reason)
+
+
+def cases(counts_file: Path) -> Iterator[tuple[str, str, str]]:
+    """Of each test its file's name, its result as pytest calls it, and why it was skipped."""
     for case in ElementTree.parse(counts_file).iter("testcase"):  # noqa: S314 - pytest wrote it
         kinds = {child.tag: child for child in case}
+        name = (case.get("classname") or case.get("name") or "").rpartition(".")[2]
         if "error" in kinds:
-            outcome.counts["error"] += 1
+            yield name, "error", ""
         elif "failure" in kinds:
-            outcome.counts["failed"] += 1
+            yield name, "failed", ""
         elif "skipped" in kinds:
-            outcome.counts["skipped"] += 1
-            reason = kinds["skipped"].get("message", "no reason given")
-            if reason not in outcome.reasons:
-                outcome.reasons.append(reason)
+            yield name, "skipped", kinds["skipped"].get("message", "no reason given")
         else:
-            outcome.counts["passed"] += 1
+            yield name, "passed", ""
 
 
 def report(outcomes: list[Outcome], seconds: float) -> int:

@@ -29,9 +29,8 @@ def finished(
     """
     material, shader = _principled(name)
     tree = material.node_tree
-    texture = tree.nodes.new("ShaderNodeTexImage")
-    texture.image = image.packed(f"{name} Base Color", result.albedo_png)
-    texture.location = (-320, 300)
+    picture = image.packed(f"{name} Base Color", result.albedo_png)
+    texture = _add_texture(tree, picture, (-320, 300))
     tree.links.new(texture.outputs["Color"], shader.inputs["Base Color"])
     if result.normal_png:
         _add_normal_map(tree, shader, name, result.normal_png)
@@ -40,17 +39,25 @@ def finished(
     material.roughness = result.roughness
     material.metallic = result.metallic
     if mean_srgb is None:
-        mean_srgb = image.mean_color(texture.image, result.mesh.corner_uv)
+        mean_srgb = image.mean_color(picture, result.mesh.corner_uv)
     _show_in_solid_view(material, np.asarray(mean_srgb))
     return material
+
+
+def _add_texture(
+    tree: bpy.types.NodeTree, picture: bpy.types.Image, location: tuple[float, float]
+) -> bpy.types.ShaderNode:
+    texture = tree.nodes.new("ShaderNodeTexImage")
+    texture.image = picture
+    texture.location = location
+    return texture
 
 
 def _add_normal_map(
     tree: bpy.types.NodeTree, shader: bpy.types.ShaderNode, name: str, normal_png: bytes
 ) -> None:
-    texture = tree.nodes.new("ShaderNodeTexImage")
-    texture.image = image.packed(f"{name} Normal", normal_png, "Non-Color")
-    texture.location = (-520, -200)
+    picture = image.packed(f"{name} Normal", normal_png, "Non-Color")
+    texture = _add_texture(tree, picture, (-520, -200))
     normal = tree.nodes.new("ShaderNodeNormalMap")
     normal.location = (-220, -200)
     tree.links.new(texture.outputs["Color"], normal.inputs["Color"])

@@ -14,7 +14,7 @@ from dreamsmith.asset.export import model_files
 from dreamsmith.asset.glb import to_z_up
 from dreamsmith.asset.mesh import decimate
 from dreamsmith.asset.model import SUFFIXES, Asset
-from dreamsmith.asset.preview import albedo_pixels, png_bytes
+from dreamsmith.asset.preview import png_bytes, png_pixels
 from dreamsmith.texture.atlas import unwrap
 from dreamsmith.texture.bake import bake
 
@@ -58,7 +58,7 @@ def test_an_obj_has_its_texture_and_material_and_seams_that_do_not_tear(
     np.testing.assert_allclose(corners, asset.mesh.positions[asset.mesh.triangles], atol=1e-6)
     np.testing.assert_allclose(loaded.visual.uv[loaded.faces], asset.mesh.corner_uv, atol=1e-6)
     image = np.asarray(loaded.visual.material.image.convert("RGB"))
-    np.testing.assert_array_equal(image, albedo_pixels(asset.albedo_png))
+    np.testing.assert_array_equal(image, png_pixels(asset.albedo_png))
     library = (tmp_path / "torus.mtl").read_text()
     assert "map_Kd torus.png" in library and "Pr 0.4" in library and "Pm 0.25" in library
 

@@ -13,7 +13,7 @@ from asset.meshes import mesh_of, moved, shape_of, torus
 from dreamsmith.asset.glb import glb_bytes, read_glb
 from dreamsmith.asset.mesh import normalise
 from dreamsmith.asset.model import Asset, Mesh
-from dreamsmith.asset.preview import albedo_pixels, png_bytes
+from dreamsmith.asset.preview import png_bytes, png_pixels
 from dreamsmith.cameras import Cameras
 from dreamsmith.errors import InvalidRequest
 from dreamsmith.kernels.rasterize import select_rasterizer
@@ -81,7 +81,7 @@ def test_glb_read_back_is_the_same_asset(asset: Asset, tmp_path: Path) -> None:
     read = read_glb(path)
     assert (read.name, read.roughness, read.metallic) == ("a_torus", 0.4, 0.25)
     assert read.provenance == asset.provenance
-    np.testing.assert_array_equal(albedo_pixels(read.albedo_png), albedo_pixels(asset.albedo_png))
+    np.testing.assert_array_equal(png_pixels(read.albedo_png), png_pixels(asset.albedo_png))
     np.testing.assert_array_equal(
         read.mesh.positions[read.mesh.triangles], asset.mesh.positions[asset.mesh.triangles]
     )
@@ -94,7 +94,7 @@ def test_the_file_looks_like_the_field_that_was_baked(asset: Asset) -> None:
     read = read_glb(glb_bytes(asset))
     assert read.mesh.corner_uv is not None
     rasterizer = select_rasterizer("cpu")
-    texture = torch.from_numpy(albedo_pixels(read.albedo_png).astype(np.float32) / 255)[None]
+    texture = torch.from_numpy(png_pixels(read.albedo_png).astype(np.float32) / 255)[None]
     uv = torch.from_numpy(read.mesh.corner_uv.reshape(-1, 2)) * torch.tensor([1.0, -1.0])
     uv = uv + torch.tensor([0.0, 1.0])
     corners = torch.arange(len(uv)).reshape(-1, 3)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dreamsmith.asset.glb import glb_bytes
-from dreamsmith.asset.preview import albedo_pixels, png_bytes
+from dreamsmith.asset.preview import png_bytes, png_pixels
 from dreamsmith.evaluation.ceiling import TruthGuidance, finished_stage, job_of
 from dreamsmith.evaluation.fidelity import GOAL_DECIBELS, VIEWS, compare_file, decibels
 from dreamsmith.request import GenerationRequest
@@ -39,6 +39,6 @@ def test_the_exported_file_looks_like_the_live_rendering(prompt: str) -> None:
     assert found.silhouette < 0.002
 
     # The measure sees what it is there to see: a texture that is not the asset's.
-    black = png_bytes(np.zeros_like(albedo_pixels(asset.albedo_png)))
+    black = png_bytes(np.zeros_like(png_pixels(asset.albedo_png)))
     wrong = glb_bytes(dataclasses.replace(asset, albedo_png=black))
     assert compare_file(stage, wrong).fidelity.object < found.object - 10

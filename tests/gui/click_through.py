@@ -13,7 +13,7 @@ import bpy
 sys.path.insert(0, str(Path(__file__).parent))
 
 import driver
-from driver import is_operator, is_property, settle, until
+from driver import is_operator, settle, until
 
 MODULE = "bl_ext.user_default.dreamsmith"
 
@@ -29,21 +29,10 @@ def script() -> driver.Script:
     mouse = driver.Mouse()
     settings = bpy.context.scene.dreamsmith
     settings.steps = 4
-    bpy.ops.object.select_all(action="SELECT")
-    bpy.ops.object.delete()
-    bpy.ops.ed.undo_push(message="Empty scene")
-    driver.area().spaces.active.show_region_ui = True
-    yield settle()
-    driver.sidebar().active_panel_category = "Dreamsmith"
-    driver.area().tag_redraw()
-    yield settle()
+    driver.empty_scene()
+    yield from driver.open_sidebar()
 
-    yield from mouse.find(lambda: is_property("prompt"))
-    yield from mouse.click()
-    mouse.key("A", ctrl=True)
-    yield settle()
-    mouse.write("a blue cube")
-    yield settle()
+    yield from driver.write(mouse, "prompt", "a blue cube")
     driver.screenshot("1_typing")
     mouse.key("RET")
     yield until("the prompt", lambda: settings.prompt == "a blue cube")

@@ -149,6 +149,32 @@ class Mouse:
         raise AssertionError("no such button in the sidebar")
 
 
+def empty_scene() -> None:
+    """Delete what a new file holds; undo comes back to here."""
+    bpy.ops.object.select_all(action="SELECT")
+    bpy.ops.object.delete()
+    bpy.ops.ed.undo_push(message="Empty scene")
+
+
+def open_sidebar() -> Script:
+    """Show the extension's panels."""
+    area().spaces.active.show_region_ui = True
+    yield settle()
+    sidebar().active_panel_category = "Dreamsmith"
+    area().tag_redraw()
+    yield settle()
+
+
+def write(mouse: Mouse, name: str, text: str) -> Script:
+    """Type into a field of the sidebar; it stays open."""
+    yield from mouse.find(lambda: is_property(name))
+    yield from mouse.click()
+    mouse.key("A", ctrl=True)
+    yield settle()
+    mouse.write(text)
+    yield settle()
+
+
 def is_property(name: str) -> bool:
     """Whether the button under the mouse shows the property ``name``."""
     found = bpy.context.property

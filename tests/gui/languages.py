@@ -23,9 +23,7 @@ def script() -> driver.Script:
     language = importlib.import_module(f"{MODULE}.language")
     view = bpy.context.preferences.view
     view.use_translate_tooltips = view.use_translate_interface = True
-    driver.area().spaces.active.show_region_ui = True
-    yield settle()
-    driver.sidebar().active_panel_category = "Dreamsmith"
+    yield from driver.open_sidebar()
     found = bpy.app.translations
     for code in translations.LANGUAGES:
         # With a country in Blender 4.3, without one later.

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import bpy
 from mathutils import Euler, Vector
@@ -15,7 +16,7 @@ from mathutils import Euler, Vector
 sys.path.insert(0, str(Path(__file__).parent))
 
 import driver
-from driver import is_operator, is_property, settle, until
+from driver import is_operator, settle, until
 
 MODULE = "bl_ext.user_default.dreamsmith"
 # Reached by nothing that is sped up for the pictures: the jobs are as long as an artist's.
@@ -38,13 +39,8 @@ def tidy(is_empty: bool = True) -> driver.Script:
                 bpy.ops.screen.area_close()
             yield settle()
     if is_empty:
-        bpy.ops.object.select_all(action="SELECT")
-        bpy.ops.object.delete()
-        bpy.ops.ed.undo_push(message="Empty scene")
-    driver.area().spaces.active.show_region_ui = True
-    yield settle()
-    driver.sidebar().active_panel_category = "Dreamsmith"
-    yield settle()
+        driver.empty_scene()
+    yield from driver.open_sidebar()
 
 
 def look(at: tuple[float, float, float], distance: float, turn: float = 30.0) -> None:
@@ -67,16 +63,6 @@ def unfold(*names: str) -> None:
         bpy.utils.register_class(kind)
 
 
-def write(mouse: driver.Mouse, name: str, text: str) -> driver.Script:
-    """Type into a field of the sidebar; it stays open."""
-    yield from mouse.find(lambda: is_property(name))
-    yield from mouse.click()
-    mouse.key("A", ctrl=True)
-    yield settle()
-    mouse.write(text)
-    yield settle()
-
-
 def rest(mouse: driver.Mouse) -> driver.Script:
     """Take the mouse off the panel, so that no tooltip comes."""
     region = next(r for r in driver.area().regions if r.type == "WINDOW")
@@ -90,6 +76,13 @@ def shoot(name: str) -> driver.Script:
     for _ in range(3):
         yield settle()
     driver.screenshot(name)
+
+
+def success(job: Any) -> driver.Script:
+    """Wait for a job's end; the server has ended before its last message is in the scene."""
+    ended = ("SUCCEEDED", "FAILED", "CANCELLED", "AWAY")
+    yield until("the end", lambda: job.status.name in ended)
+    assert job.status.name == "SUCCEEDED", job.error
 
 
 def connect() -> driver.Script:
@@ -131,7 +124,7 @@ def make() -> driver.Script:
     found.variations, found.height, found.seed, found.lock_seed = 3, 0.3, 1, True
     found.steps = _STEPS
     look((0, 0, 0.15), 2.2)
-    yield from write(mouse, "prompt", "a green sphere")
+    yield from driver.write(mouse, "prompt", "a green sphere")
     yield from shoot("2-prompt")
     mouse.key("RET")
     yield until("the prompt", lambda: settings().prompt == "a green sphere")
@@ -142,10 +135,7 @@ def make() -> driver.Script:
     yield until("a grown mesh", lambda: job.fraction > 0.2 or not job.is_active)
     yield until("its picture", lambda: bool(bpy.data.objects) or not job.is_active)
     yield from shoot("4-growing")
-    # The server has ended before its last message is in the scene.
-    ended = ("SUCCEEDED", "FAILED", "CANCELLED", "AWAY")
-    yield until("the end", lambda: job.status.name in ended)
-    assert job.status.name == "SUCCEEDED", job.error
+    yield from success(job)
     bpy.ops.wm.save_as_mainfile(filepath=str(_FILE))
     made = look_at_all()
     assert len(made) == 3
@@ -221,10 +211,7 @@ def suzanne() -> driver.Script:
     job = pump.current
     yield until("the click", lambda: job.is_active or pump.current.is_active)
     job = pump.current
-    # The server has ended before its last message is in the scene.
-    ended = ("SUCCEEDED", "FAILED", "CANCELLED", "AWAY")
-    yield until("the end", lambda: job.status.name in ended)
-    assert job.status.name == "SUCCEEDED", job.error
+    yield from success(job)
     driver.area().spaces.active.shading.type = "MATERIAL"
     yield from shoot("7-suzanne")
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from dreamsmith.asset.glb import glb_bytes
 from dreamsmith.asset.model import Asset
-from dreamsmith.asset.preview import albedo_pixels, png_bytes
+from dreamsmith.asset.preview import png_bytes, png_pixels
 from dreamsmith.client.upload import sendable_mesh
 from dreamsmith.errors import InvalidRequest
 from dreamsmith.texture.atlas import unwrap
@@ -55,7 +55,7 @@ def test_a_part_of_a_mesh_is_painted_by_a_server(server: ServerProcess, tmp_path
             pass
         assert client.get(job.name).state.value == "succeeded"
         client.download(job.name, "albedo.png", tmp_path / "albedo.png")
-    pixels = albedo_pixels((tmp_path / "albedo.png").read_bytes())
+    pixels = png_pixels((tmp_path / "albedo.png").read_bytes())
     np.testing.assert_array_equal(pixels[:, 32:], texels[:, 32:])
     assert (pixels[:, :32] != texels[:, :32]).any()
 

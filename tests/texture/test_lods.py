@@ -8,7 +8,7 @@ from asset.meshes import mesh_of, shape_of, torus
 from torch import Tensor
 
 from dreamsmith.asset.model import Asset, Mesh
-from dreamsmith.asset.preview import albedo_pixels, picture, png_bytes
+from dreamsmith.asset.preview import picture, png_bytes, png_pixels
 from dreamsmith.texture.atlas import unwrap
 from dreamsmith.texture.bake import bake
 from dreamsmith.texture.lods import levels_of_detail
@@ -33,7 +33,7 @@ def test_each_level_has_a_quarter_of_the_faces_and_half_the_texture(asset: Asset
         shape = shape_of(level.mesh)
         assert (shape.closed, shape.outward, shape.genus) == (True, True, 1)
         assert faces // 4**number * 0.9 < len(level.mesh.triangles) <= faces // 4**number
-        assert len(albedo_pixels(level.albedo_png)) == before // 2
+        assert len(png_pixels(level.albedo_png)) == before // 2
         assert level.provenance["level_of_detail"] == number
         before //= 2
 
@@ -43,9 +43,9 @@ def test_a_level_looks_like_the_asset_from_as_far_as_it_is_for(asset: Asset) -> 
         resolution = 256 // 2**number
         for azimuth in (0.0, 120.0, 250.0):
             first, second = (
-                picture(
-                    each.mesh, albedo_pixels(each.albedo_png), azimuth, 35.0, resolution
-                ).astype(float)
+                picture(each.mesh, png_pixels(each.albedo_png), azimuth, 35.0, resolution).astype(
+                    float
+                )
                 for each in (asset, level)
             )
             error = np.square((first - second) / 255).mean()
@@ -67,7 +67,7 @@ def test_a_thin_sheet_keeps_the_colours_of_its_two_sides() -> None:
     (level,) = levels_of_detail(thin, 1)
     for elevation in (89.0, -89.0):
         first, second = (
-            picture(each.mesh, albedo_pixels(each.albedo_png), 0.0, elevation, 96).astype(float)
+            picture(each.mesh, png_pixels(each.albedo_png), 0.0, elevation, 96).astype(float)
             for each in (thin, level)
         )
         # A side that showed the other's colour, a tenth in place of nine, would be far below.

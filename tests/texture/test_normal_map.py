@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dreamsmith.asset.glb import corner_normals, glb_bytes, read_glb
 from dreamsmith.asset.mesh import decimate
 from dreamsmith.asset.model import Asset, Mesh
-from dreamsmith.asset.preview import albedo_pixels, png_bytes
+from dreamsmith.asset.preview import png_bytes, png_pixels
 from dreamsmith.asset.tangents import corner_tangents
 from dreamsmith.texture.atlas import unwrap
 from dreamsmith.texture.bake import texels_of
@@ -107,7 +107,7 @@ def test_a_model_file_and_its_levels_of_detail_keep_the_map(few: Mesh, dense: Me
     albedo = png_bytes(np.full((SIZE, SIZE, 3), 128, np.uint8))
     asset = Asset("ring", few, albedo, png_bytes(texels))
     read = read_glb(glb_bytes(asset))
-    np.testing.assert_array_equal(albedo_pixels(read.normal_png), texels)
+    np.testing.assert_array_equal(png_pixels(read.normal_png), texels)
     assert read.mesh.corner_uv is not None and len(read.mesh.triangles) == len(few.triangles)
     (level,) = levels_of_detail(read, 1)
     assert len(level.mesh.triangles) <= 100

@@ -13,7 +13,7 @@ from trimesh.exchange.ply import export_ply
 from dreamsmith import __version__
 from dreamsmith.asset.glb import corner_normals, glb_bytes, to_y_up
 from dreamsmith.asset.model import Asset, Mesh
-from dreamsmith.asset.preview import albedo_pixels
+from dreamsmith.asset.preview import png_pixels
 
 
 def model_files(asset: Asset, stem: str, suffix: str) -> dict[str, bytes]:
@@ -73,7 +73,7 @@ def _ply(asset: Asset) -> bytes:
     geometry = trimesh.Trimesh(
         mesh.positions,
         mesh.triangles,
-        vertex_colors=_vertex_colors(mesh, albedo_pixels(asset.albedo_png)),
+        vertex_colors=_vertex_colors(mesh, png_pixels(asset.albedo_png)),
         process=False,
         validate=False,
     )

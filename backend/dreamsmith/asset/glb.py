@@ -20,6 +20,7 @@ from trimesh.visual.material import PBRMaterial
 
 from dreamsmith import __version__
 from dreamsmith.asset.model import Asset, Mesh
+from dreamsmith.asset.preview import png_bytes
 from dreamsmith.asset.tangents import corner_tangents
 from dreamsmith.errors import InvalidRequest
 from dreamsmith.surface.regularise import vertex_normals
@@ -139,18 +140,16 @@ def read_glb(source: Path | bytes) -> Asset:
     return Asset(
         name=str(geometry.metadata["name"]),
         mesh=dataclasses.replace(mesh, corner_normals=None),
-        albedo_png=_png(material.baseColorTexture),
-        normal_png=_png(material.normalTexture) if material.normalTexture else b"",
+        albedo_png=_rgb_png(material.baseColorTexture),
+        normal_png=_rgb_png(material.normalTexture) if material.normalTexture else b"",
         roughness=1.0 if material.roughnessFactor is None else float(material.roughnessFactor),
         metallic=1.0 if material.metallicFactor is None else float(material.metallicFactor),
         provenance=provenance,
     )
 
 
-def _png(picture: Image.Image) -> bytes:
-    stream = io.BytesIO()
-    picture.convert("RGB").save(stream, "PNG")
-    return stream.getvalue()
+def _rgb_png(picture: Image.Image) -> bytes:
+    return png_bytes(np.asarray(picture.convert("RGB")))
 
 
 def read_file(path: Path, field: str) -> bytes:

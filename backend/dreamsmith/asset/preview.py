@@ -132,9 +132,9 @@ def png_bytes(pixels: NDArray[np.uint8]) -> bytes:
     return stream.getvalue()
 
 
-def albedo_pixels(albedo_png: bytes) -> NDArray[np.uint8]:
-    """Decode a texture, uint8, shape (T, T, 3)."""
-    return np.asarray(Image.open(io.BytesIO(albedo_png)).convert("RGB"))
+def png_pixels(png: bytes) -> NDArray[np.uint8]:
+    """Decode a picture as RGB, uint8, shape (H, W, 3)."""
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
 
 
 @torch.no_grad()

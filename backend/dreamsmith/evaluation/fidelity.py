@@ -28,7 +28,7 @@ from torch import Tensor
 from dreamsmith.asset.glb import glb_bytes, read_glb
 from dreamsmith.asset.mesh import Similarity, normalise
 from dreamsmith.asset.model import Asset
-from dreamsmith.asset.preview import albedo_pixels, png_bytes
+from dreamsmith.asset.preview import png_bytes, png_pixels
 from dreamsmith.bars import counting_bars
 from dreamsmith.cameras import Cameras
 from dreamsmith.distillation.guidance import Guidance
@@ -202,7 +202,7 @@ def _file_pictures(
     )
     colors = texture_colors(
         rasterizer,
-        albedo_pixels(asset.albedo_png),
+        png_pixels(asset.albedo_png),
         mesh.corner_uv,
         buffers.rast,
         buffers.pos_clip,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dreamsmith.asset.model import Asset, Mesh
-from dreamsmith.asset.preview import albedo_pixels
+from dreamsmith.asset.preview import png_pixels
 from dreamsmith.cameras import Cameras
 from dreamsmith.kernels.rasterize import select_rasterizer
 from dreamsmith.priors.bundled.solids import RADIUS
@@ -66,7 +66,7 @@ def asset_pictures(asset: Asset, resolution: int) -> dict[Style, Tensor]:
 def surface_colors(asset: Asset, count: int, seed: int = 0) -> NDArray[np.float64]:
     """Albedo at points drawn uniformly from a surface, sRGB in [0, 1], shape (count, 3)."""
     random = np.random.default_rng(seed)
-    mesh, texels = asset.mesh, albedo_pixels(asset.albedo_png)
+    mesh, texels = asset.mesh, png_pixels(asset.albedo_png)
     a, b, c = mesh.positions.astype(np.float64)[mesh.triangles].swapaxes(0, 1)
     areas = np.linalg.norm(np.cross(b - a, c - a), axis=1)
     chosen = random.choice(len(areas), count, p=areas / areas.sum())
@@ -105,7 +105,7 @@ def _texture(asset: Asset, buffers: SurfaceBuffers) -> Tensor:
     """The albedo that each pixel shows, shape (B, 3, R, R)."""
     colors = texture_colors(
         select_rasterizer("cpu"),
-        albedo_pixels(asset.albedo_png),
+        png_pixels(asset.albedo_png),
         _corner_uv(asset.mesh),
         buffers.rast,
         buffers.pos_clip,

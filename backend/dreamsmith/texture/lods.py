@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from dreamsmith.asset.mesh import decimate
 from dreamsmith.asset.model import Asset, Mesh
-from dreamsmith.asset.preview import albedo_pixels, png_bytes
+from dreamsmith.asset.preview import png_bytes, png_pixels
 from dreamsmith.texture.atlas import unwrap
-from dreamsmith.texture.bake import dilated
+from dreamsmith.texture.bake import dilated, texels_of
 from dreamsmith.texture.normal_map import bake_normal_map, mapped_normals
 from dreamsmith.texture.transfer import Transfer
 
@@ -36,7 +36,7 @@ def levels_of_detail(asset: Asset, count: int) -> Iterator[Asset]:
     Raises:
         ValueError: the mesh is not closed.
     """
-    texels = albedo_pixels(asset.albedo_png)
+    texels = png_pixels(asset.albedo_png)
     colors = Transfer.from_texels(asset.mesh, texels)
     normals = None
     if asset.normal_png:
@@ -58,7 +58,7 @@ def levels_of_detail(asset: Asset, count: int) -> Iterator[Asset]:
 
 
 def _texture(colors: Transfer, mesh: Mesh, size: int) -> NDArray[np.uint8]:
-    covered, values = colors.onto(mesh, size)
+    covered, places = texels_of(mesh, colors.places(mesh), size)
     texture = np.zeros((size, size, 3))
-    texture[covered] = values
+    texture[covered] = colors.mean_at(places)
     return np.round(dilated(texture, covered)).astype(np.uint8)

@@ -56,29 +56,24 @@ class Transfer:
             np.concatenate((normals.reshape(-1, 3)[first], normals.mean(1))),
         )
 
-    def onto(
-        self, mesh: Mesh, size: int, *, nearest_weighs_most: bool = False
-    ) -> tuple[NDArray[np.bool_], NDArray[np.floating]]:
-        """The values at another mesh's texels.
+    def places(self, mesh: Mesh) -> NDArray[np.float32]:
+        """Where the corners of another mesh close by are looked up, shape (F, 3, 6)."""
+        return _places(mesh, self.scale)
 
-        Args:
-            mesh: with UVs, close to the surface.
-            size: edge of the texture.
-            nearest_weighs_most: interpolate between the points; else each texel is the mean of
-                the nearest, as when a finer texture becomes a coarser one.
+    def mean_at(self, places: NDArray[np.float32]) -> NDArray[np.floating]:
+        """The mean of the nearest values, (P, 6) to (P, C): a finer texture becomes a coarser."""
+        _, nearest = self.tree.query(places, _NEIGHBOURS, workers=-1)
+        found: NDArray[np.floating] = self.values[nearest].mean(1)
+        return found
 
-        Returns:
-            which texels are on the mesh, shape (size, size), and the values there, (P, C).
-        """
-        covered, places = texels_of(mesh, _places(mesh, self.scale), size)
+    def between_at(self, places: NDArray[np.float32]) -> NDArray[np.floating]:
+        """Interpolated between the nearest values, (P, 6) to (P, C): few become many."""
         distance, nearest = self.tree.query(places, _NEIGHBOURS, workers=-1)
-        found = self.values[nearest]
-        if not nearest_weighs_most:
-            return covered, found.mean(1)
         # Up to 0 at the furthest, so that nothing jumps where another comes into their place.
         weight = 1 - distance / np.maximum(distance[:, -1:], 1e-12) + 1e-6
         weight /= weight.sum(-1, keepdims=True)
-        return covered, (weight[..., None] * found).sum(1)
+        found: NDArray[np.floating] = (weight[..., None] * self.values[nearest]).sum(1)
+        return found
 
 
 def _scale(mesh: Mesh) -> float:
