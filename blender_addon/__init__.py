@@ -7,6 +7,7 @@ import bpy
 
 from . import (
     batch,
+    gizmos,
     joblist,
     language,
     operators,
@@ -36,6 +37,7 @@ CLASSES = (
     *operators_jobs.CLASSES,
     *operators_server.CLASSES,
     *operators_start.CLASSES,
+    *gizmos.CLASSES,
     panels.DREAMSMITH_PT_main,
     panels.DREAMSMITH_PT_jobs,
     panels.DREAMSMITH_PT_cameras,

@@ -19,6 +19,8 @@ LIMITS = {
     "distance": (1.5, 10.0),
     "fov": (10.0, 100.0),
 }
+# Distances of cameras in a scene that is around them, in its radii.
+INSIDE = (0.01, 0.9)
 PRESETS = (
     ("ALL_ROUND", "All Round", "Every side, from a little below to well above"),
     ("FRONT", "Front Only", "Nothing but the front: good for reliefs, masks and signs"),

@@ -32,7 +32,7 @@ class DREAMSMITH_OT_camera_preset(bpy.types.Operator):
         cls, context: bpy.types.Context, properties: bpy.types.OperatorProperties
     ) -> str:
         """The tooltip of the one preset that the button sets."""
-        return next(text for name, _, text in cameras.PRESETS if name == properties.preset)
+        return say(next(text for name, _, text in cameras.PRESETS if name == properties.preset))
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Set them."""

@@ -52,23 +52,36 @@ def stage(context: bpy.types.Context) -> tuple[Vector, float]:
     return middle, cameras.RADIUS_PER_HEIGHT * height
 
 
+def is_shown(context: bpy.types.Context) -> bool:
+    """Whether the ranges are drawn in the 3D view of a context."""
+    settings = getattr(context.scene, "dreamsmith", None)
+    return (
+        settings is not None and settings.show_cameras and context.space_data.overlay.show_overlays
+    )
+
+
+def ranges_of(context: bpy.types.Context) -> dict[str, tuple[float, ...]]:
+    """The ranges of the panel, the lower end first."""
+    settings = context.scene.dreamsmith
+    return {name: tuple(sorted(getattr(settings, name))) for name in request.RANGES}
+
+
+def stage_matrix(context: bpy.types.Context) -> Matrix:
+    """From radii of what the cameras look at to the scene."""
+    middle, radius = stage(context)
+    return Matrix.LocRotScale(middle, None, Vector((radius,) * 3))
+
+
 def _draw() -> None:
     context = bpy.context
-    settings = getattr(context.scene, "dreamsmith", None)
-    if (
-        settings is None
-        or not settings.show_cameras
-        or not context.space_data.overlay.show_overlays
-    ):
+    if not is_shown(context):
         return
-    ranges = {name: tuple(sorted(getattr(settings, name))) for name in request.RANGES}
-    shell, frusta = _batches(ranges)
-    middle, radius = stage(context)
+    shell, frusta = _batches(ranges_of(context))
     theme = context.preferences.themes[0].view_3d
     gpu.state.blend_set("ALPHA")
     gpu.state.depth_test_set("LESS_EQUAL")
     with gpu.matrix.push_pop():
-        gpu.matrix.multiply_matrix(Matrix.LocRotScale(middle, None, Vector((radius,) * 3)))
+        gpu.matrix.multiply_matrix(stage_matrix(context))
         for batch, color, alpha in (
             (shell, theme.object_active, _SHELL_ALPHA),
             (frusta, theme.object_active, 1.0),

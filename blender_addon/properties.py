@@ -211,7 +211,8 @@ class DreamsmithSettings(bpy.types.PropertyGroup):
         "show_cameras": bpy.props.BoolProperty(
             name="Show in Viewport",
             description="Draw the region that the cameras are taken from around the 3D cursor, "
-            "with some of the cameras in it. Nothing of it is rendered or saved as an object",
+            "with some of the cameras in it, and arrows that drag its ends. Nothing of it is "
+            "rendered or saved as an object",
             default=False,
         ),
     }

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import bpy
 import pytest
@@ -66,3 +66,38 @@ def test_without_a_mesh_the_cursor_is_the_middle(addon: ModuleType) -> None:
 
 def test_without_a_camera_it_says_what_to_do(addon: ModuleType) -> None:
     assert not bpy.ops.dreamsmith.from_scene_cameras.poll()
+
+
+def test_a_dragged_end_is_undone_in_one_step(addon: ModuleType) -> None:
+    drag = bpy.ops.dreamsmith.drag_camera_range
+    assert drag("EXEC_DEFAULT", True, range="azimuth", end="HIGH", value=44.6) == {"FINISHED"}
+    settings = bpy.context.scene.dreamsmith
+    assert tuple(settings.azimuth) == (-180, 45)
+    drag("EXEC_DEFAULT", True, range="elevation", end="LOW", value=-200)
+    drag("EXEC_DEFAULT", True, range="distance", end="HIGH", value=2.5)
+    assert tuple(settings.elevation) == (-90, 60)
+    assert tuple(settings.distance) == pytest.approx((2.4, 2.5))
+    for expected in ((-90, 60), (-10, 60)):
+        bpy.ops.ed.undo()
+        settings = bpy.context.scene.dreamsmith
+        assert tuple(settings.elevation) == expected
+        assert tuple(settings.distance) == pytest.approx((2.4, 3))
+    assert tuple(settings.azimuth) == (-180, 45)
+    bpy.ops.ed.undo()
+    assert tuple(bpy.context.scene.dreamsmith.azimuth) == (-180, 180)
+
+
+def test_there_are_handles_only_while_the_region_is_drawn(addon: ModuleType) -> None:
+    gizmos = importlib.import_module(f"{MODULE}.gizmos")
+    group = gizmos.DREAMSMITH_GGT_camera_ranges
+    for base, kind in (
+        (bpy.types.GizmoGroup, group),
+        (bpy.types.Gizmo, gizmos.DREAMSMITH_GT_camera_handle),
+    ):
+        assert base.bl_rna_get_subclass_py(kind.bl_idname) is kind
+    scene = bpy.context.scene
+    for is_wanted, has_overlays in ((False, True), (True, True), (True, False)):
+        scene.dreamsmith.show_cameras = is_wanted
+        view = SimpleNamespace(overlay=SimpleNamespace(show_overlays=has_overlays))
+        context = SimpleNamespace(scene=scene, space_data=view)
+        assert group.poll(context) is (is_wanted and has_overlays)

@@ -46,6 +46,13 @@ def test_an_artist_makes_an_object_undoes_it_and_cancels_another(
         assert np.asarray(Image.open(path)).mean() > 20, f"{path.name} is black"
 
 
+def test_the_ends_of_the_camera_ranges_are_dragged_in_the_view(blender: window.Window) -> None:
+    answer = blender.run("drag_handles.py")
+    blender.pictures(KEPT)
+    assert answer.returncode == 0, answer.stdout
+    assert "CLICK-THROUGH PASSED" in answer.stdout
+
+
 def test_blender_shows_the_texts_in_german_and_french(blender: window.Window) -> None:
     answer = blender.run("languages.py")
     blender.pictures(KEPT)
