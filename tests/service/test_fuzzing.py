@@ -126,7 +126,7 @@ def call(
 ) -> tuple[grpc.StatusCode, str]:
     """Send messages as they are; the status and the text that came back."""
     path = f"/{method.containing_service.full_name}/{method.name}"
-    options: dict[str, Any] = {"metadata": server.metadata(), "timeout": 3}
+    options: dict[str, Any] = {"metadata": server.metadata(), "timeout": 20}
     plain: dict[str, Callable[[bytes], bytes] | None] = {
         "request_serializer": None,
         "response_deserializer": None,

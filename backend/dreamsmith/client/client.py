@@ -59,7 +59,7 @@ _RETRIES: Final = {
             "retryPolicy": {
                 "maxAttempts": 5,
                 "initialBackoff": "0.1s",
-                "maxBackoff": "1s",
+                "maxBackoff": "0.3s",
                 "backoffMultiplier": 2,
                 "retryableStatusCodes": ["UNAVAILABLE"],
             },
@@ -69,9 +69,9 @@ _RETRIES: Final = {
 _OPTIONS: Final = (
     ("grpc.service_config", json.dumps(_RETRIES)),
     ("grpc.max_receive_message_length", 24 * 2**20),
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 200),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 300),
     *keepalive_options(),
     # A proxy of the environment is for the web; a server is named by its own address.
     ("grpc.enable_http_proxy", 0),

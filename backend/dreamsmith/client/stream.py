@@ -18,8 +18,8 @@ from dreamsmith.wire.job import Artifact, Job
 from dreamsmith.wire.status import call_to_error
 
 GONE: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
-_FIRST_BACKOFF_SECONDS: Final = 0.2
-_LONGEST_BACKOFF_SECONDS: Final = 1.0
+_FIRST_BACKOFF_SECONDS: Final = 0.1
+_LONGEST_BACKOFF_SECONDS: Final = 0.3
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from dreamsmith.service.order import Waiting
 from dreamsmith.service.previews import LatestPreviews
 from dreamsmith.service.shared_reads import SharedReads
 from dreamsmith.service.store import Store
+from dreamsmith.service.store_thread import StoreThread
 from dreamsmith.service.transition import Command
 from dreamsmith.service.upload_store import UploadStore
 from dreamsmith.v1 import generation_pb2 as api
@@ -51,7 +52,7 @@ class Board:
         self, store: Store, thread: Executor, now: Callable[[], float] = time.time
     ) -> None:
         self._store = store
-        self._thread = thread
+        self._thread = StoreThread(store, thread)
         self._now = now
         self._bells: dict[str, Bell] = {}
         self._reads = SharedReads()
@@ -76,8 +77,7 @@ class Board:
 
     async def close(self) -> None:
         """Close the store."""
-        await self._in_thread(self._store.close)
-        self._thread.shutdown()
+        await self._thread.close()
 
     async def submit(
         self, request_id: str, request: GenerationRequest, *, owner: str = "", priority: int = 0
@@ -85,7 +85,7 @@ class Board:
         """Accept a job; the same request id gives the same job (see `Store.submit`)."""
         name = f"jobs/{secrets.token_hex(6)}"
         job = Job(name, request, self._now(), owner=owner, priority=priority)
-        job = await self._in_thread(
+        job = await self._thread.call(
             self._store.submit, request_id, job, MAXIMUM_ACTIVE_JOBS, MAXIMUM_ACTIVE_JOBS_OF_OWNER
         )
         self.on_change(job)
@@ -94,7 +94,7 @@ class Board:
 
     async def apply(self, name: str, command: Command) -> Job:
         """Carry out a command on a job, and wake those who watch it (see `Store.apply`)."""
-        job = await self._in_thread(self._store.apply, name, command)
+        job = await self._thread.call(self._store.apply, name, command)
         self.on_change(job)
         if job.state.has_ended:
             self._previews.pop(name, None)
@@ -105,7 +105,7 @@ class Board:
 
     async def delete(self, name: str) -> None:
         """Forget a job, and tell those who watch it (see `Store.delete`)."""
-        await self._in_thread(self._store.delete, name)
+        await self._thread.call(self._store.delete, name)
         self._previews.pop(name, None)
         self._reads.forget(name)
         bell = self._bells.pop(name, None)
@@ -114,7 +114,7 @@ class Board:
 
     async def get(self, name: str) -> Job:
         """One job (see `Store.get`)."""
-        return await self._in_thread(self._store.get, name)
+        return await self._thread.call(self._store.get, name)
 
     async def page(
         self,
@@ -124,19 +124,19 @@ class Board:
         owner: str | None = None,
     ) -> tuple[list[Job], int | None]:
         """Jobs, newest first (see `Store.page`)."""
-        return await self._in_thread(self._store.page, limit, before, states, owner)
+        return await self._thread.call(self._store.page, limit, before, states, owner)
 
     async def active(self) -> list[Job]:
         """Jobs that have not ended, oldest first."""
-        return await self._in_thread(self._store.active)
+        return await self._thread.call(self._store.active)
 
     async def waiting(self) -> list[Waiting]:
         """Jobs that wait for their turn, oldest first."""
-        return await self._in_thread(self._store.waiting)
+        return await self._thread.call(self._store.waiting)
 
     async def names(self, states: Collection[State], ended_before: float | None = None) -> set[str]:
         """Names of jobs (see `Store.names`)."""
-        return await self._in_thread(self._store.names, states, ended_before)
+        return await self._thread.call(self._store.names, states, ended_before)
 
     async def with_uploads(
         self,
@@ -145,11 +145,11 @@ class Board:
         **named: _Arguments.kwargs,
     ) -> _Result:
         """Call a method of `UploadStore` in the store's thread."""
-        return await self._in_thread(method, self._store.uploads, *arguments, **named)
+        return await self._thread.call(method, self._store.uploads, *arguments, **named)
 
     async def counts(self) -> dict[State, int]:
         """How many jobs of each state there are."""
-        return await self._in_thread(self._store.counts)
+        return await self._thread.call(self._store.counts)
 
     async def watched(
         self, name: str, sequence: int, limit: int
@@ -161,7 +161,7 @@ class Board:
         """
 
         async def look() -> tuple[Job, Sequence[api.WatchJobResponse]]:
-            events = await self._in_thread(self._store.events_after, name, sequence, limit)
+            events = await self._thread.call(self._store.events_after, name, sequence, limit)
             parsed = [api.WatchJobResponse.FromString(event) for event in events]
             return await self.get(name), parsed
 
@@ -180,12 +180,3 @@ class Board:
         """The newest previews of a job, each with its revision."""
         kept = self._previews.get(name)
         return [] if kept is None else kept.newest()
-
-    async def _in_thread(
-        self,
-        function: Callable[_Arguments, _Result],
-        *arguments: _Arguments.args,
-        **named: _Arguments.kwargs,
-    ) -> _Result:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, lambda: function(*arguments, **named))

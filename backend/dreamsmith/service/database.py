@@ -2,17 +2,18 @@
 """The SQLite file of a data folder: its tables, their upgrades, and transactions.
 
 One connection, used by one thread: several connections that write at once meet a bug of SQLite
-before 3.51.3 that can corrupt the file. When a transaction has returned, what it did survives a
-loss of power.
+before 3.51.3 that can corrupt the file. When a transaction that is no part of another has
+returned, what it did survives a loss of power.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from dreamsmith.errors import ServerNotStarted, StoreFull
 
@@ -101,6 +102,14 @@ _UPGRADES: Final = {1: _SET_ASIDE + _SCHEMA + _TAKE_OVER}
 """From each older version to the next."""
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a function returned, or what it raised."""
+
+    result: Any = None
+    error: Exception | None = None
+
+
 class Database:
     """One open file. To be made and used in one thread."""
 
@@ -153,23 +162,54 @@ class Database:
         """Close the file."""
         self.connection.close()
 
-    @contextmanager
+    @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All that is done within, or nothing of it.
+        """All that is done within, or nothing of it; one within another is a part of that.
 
         Raises:
             StoreFull: the disk is full; nothing of it was done.
         """
+        is_part = self.connection.in_transaction
         try:
-            self.connection.execute("BEGIN IMMEDIATE")
+            self.connection.execute("SAVEPOINT part" if is_part else "BEGIN IMMEDIATE")
             yield self.connection
-            self.connection.execute("COMMIT")
+            self.connection.execute("RELEASE part" if is_part else "COMMIT")
         except BaseException as error:
+            # Some errors have taken all of it back already.
             if self.connection.in_transaction:
-                self.connection.execute("ROLLBACK")
+                self.connection.execute("ROLLBACK TO part" if is_part else "ROLLBACK")
+                if is_part:
+                    self.connection.execute("RELEASE part")
             if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
                 raise StoreFull(
                     "the server's disk is full, nothing was accepted: free some space on it, "
                     "`dreamsmith delete` removes jobs"
                 ) from None
             raise
+
+    def together(self, works: Sequence[Callable[[], Any]]) -> list[Outcome]:
+        """Do several things, each of them whole or not at all; what came of each, in their order.
+
+        They share a transaction, so that the disk is waited for once (group commit). Where that one
+        fails, each has one of its own: nothing that they do besides may matter twice.
+        """
+        if len(works) > 1:
+            with contextlib.suppress(sqlite3.Error, StoreFull):
+                return self._in_one(works)
+        return [_outcome(work) for work in works]
+
+    def _in_one(self, works: Sequence[Callable[[], Any]]) -> list[Outcome]:
+        outcomes = []
+        with self.transaction():
+            for work in works:
+                outcomes.append(_outcome(work))
+                if not self.connection.in_transaction:
+                    raise sqlite3.OperationalError("an error took all of it back")
+        return outcomes
+
+
+def _outcome(work: Callable[[], Any]) -> Outcome:
+    try:
+        return Outcome(work())
+    except Exception as error:
+        return Outcome(error=error)

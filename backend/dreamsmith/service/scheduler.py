@@ -222,7 +222,7 @@ class Scheduler:
 
     async def _clear(self, job: Job) -> None:
         """Remove the checkpoints of a job that has ended; one that failed may be retried."""
-        if job.state is State.FAILED:
+        if job.state is State.FAILED or not job.attempt:
             return
         self._cleared.add(job.name)
         try:

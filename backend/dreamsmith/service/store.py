@@ -33,6 +33,7 @@ class Store:
 
     Attributes:
         uploads: files that jobs begin with.
+        together: does several of these things in one transaction (see `Database.together`).
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,6 +45,7 @@ class Store:
         self._database = Database(path)
         self._connection = self._database.connection
         self.uploads = UploadStore(self._database)
+        self.together = self._database.together
 
     def close(self) -> None:
         """Close the database."""
