@@ -4,7 +4,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dreamsmith.surface.marching import marching_tetrahedra
+from dreamsmith.surface.marching import (
+    cut_edges,
+    cut_edges_on_cpu,
+    marching_tetrahedra,
+    split_polygons,
+)
 from dreamsmith.surface.tetrahedra import body_centred_grid
 from surface.analytic import Solid, area_and_volume, genus, is_closed, sphere, torus
 
@@ -87,3 +92,24 @@ def test_gradients_agree_with_finite_differences() -> None:
         return marching_tetrahedra(v, s, grid.tetrahedra)[0]
 
     assert torch.autograd.gradcheck(positions, (vertices, distance))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", ["sphere", "torus", "noise", "nothing"])
+def test_compiled_and_plain_torch_give_the_same_bits(shape: str, dtype: torch.dtype) -> None:
+    grid = body_centred_grid(14)
+    vertices = grid.vertices.to(dtype)
+    distance = {
+        "sphere": sphere().distance(vertices),
+        "torus": torus().distance(vertices),
+        "noise": torch.randn(len(vertices), generator=torch.Generator().manual_seed(4)).to(dtype),
+        "nothing": torch.ones(len(vertices), dtype=dtype),
+    }[shape]
+    ends, polygons = cut_edges(distance < 0, grid.tetrahedra)
+    positions, triangles = marching_tetrahedra(vertices, distance, grid.tetrahedra)
+    compiled = cut_edges_on_cpu(distance < 0, grid.tetrahedra)
+    assert torch.equal(compiled[0], ends)
+    assert torch.equal(compiled[1], polygons)
+    assert torch.equal(split_polygons(positions, polygons), triangles)
+    assert bool((ends[:, 0] < ends[:, 1]).all())
+    assert len(triangles) == 0 if shape == "nothing" else len(triangles) > 500

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dreamsmith.kernels import marching_numba
+
 # The six edges of a tetrahedron by its local vertices.
 EDGES = ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
 
@@ -62,29 +64,77 @@ def marching_tetrahedra(
         positions, shape (V, 3), and triangles, int64, shape (F, 3), counter-clockwise seen from
         outside. Both are empty when nothing is cut.
     """
-    inside = (signed_distance.detach() < 0).to(torch.uint8)
-    bits = inside.index_select(0, tetrahedra.reshape(-1)).reshape(-1, 4)
+    inside = signed_distance.detach() < 0
+    is_on_cpu = inside.device.type == "cpu"
+    ends, polygons = (cut_edges_on_cpu if is_on_cpu else cut_edges)(inside, tetrahedra)
+    first, second = ends.unbind(-1)
+    # Not by brackets, whose gradients take three times as long.
+    a, b = signed_distance.index_select(0, first), signed_distance.index_select(0, second)
+    start = vertices.index_select(0, first)
+    step = vertices.index_select(0, second) - start
+    positions = start + step * (a / (a - b))[:, None]
+    split = split_polygons_on_cpu if is_on_cpu else split_polygons
+    return positions, split(positions.detach(), polygons)
+
+
+def cut_edges(inside: Tensor, tetrahedra: Tensor) -> tuple[Tensor, Tensor]:
+    """The edges of which one end is inside, and the polygons that they bound.
+
+    Args:
+        inside: bool, shape (N,).
+        tetrahedra: int64, shape (T, 4).
+
+    Returns:
+        edges, int64, shape (V, 2), in ascending order of first and second vertex, the first being
+        the smaller one; and polygons, int64, shape (P, 4), numbers of edges, the last -1 in a
+        triangle.
+    """
+    bits = inside.to(torch.uint8).index_select(0, tetrahedra.reshape(-1)).reshape(-1, 4)
     # Four flags read as one number: all tetrahedra are looked at, few are cut.
     flags = bits.view(torch.int32)[:, 0]
     cut = ((flags != 0) & (flags != 0x01010101)).nonzero()[:, 0]
     case = (bits[cut].long() * _BITS.to(bits.device)).sum(-1)
-
     # Each cut edge becomes one vertex; its two ends in one number make it easy to find again.
-    ends = tetrahedra[cut][:, _EDGES.to(tetrahedra.device)]
-    first, second = ends.unbind(-1)
-    count = len(vertices)
+    first, second = tetrahedra[cut][:, _EDGES.to(tetrahedra.device)].unbind(-1)
+    count = len(inside)
     keys = torch.minimum(first, second) * count + torch.maximum(first, second)
-    polygon = _TABLE.to(case.device)[case]
-    corner_keys = keys.gather(1, polygon.clamp_min(0))
-    used = polygon >= 0
+    polygons = _TABLE.to(case.device)[case]
+    corner_keys = keys.gather(1, polygons.clamp_min(0))
+    used = polygons >= 0
     unique, index = distinct(corner_keys[used])
-    corners = torch.full_like(corner_keys, -1)
-    corners[used] = index
+    polygons[used] = index
+    return torch.stack((unique // count, unique % count), -1), polygons
 
-    first, second = unique // count, unique % count
-    a, b = signed_distance[first, None], signed_distance[second, None]
-    positions = vertices[first] + (vertices[second] - vertices[first]) * (a / (a - b))
-    return positions, _triangulate(positions.detach(), corners)
+
+def cut_edges_on_cpu(inside: Tensor, tetrahedra: Tensor) -> tuple[Tensor, Tensor]:
+    """`cut_edges`, compiled."""
+    ends, polygons = marching_numba.cut_edges(
+        inside.numpy(), tetrahedra.numpy(), _TABLE.numpy(), _EDGES.numpy()
+    )
+    return torch.from_numpy(ends), torch.from_numpy(polygons)
+
+
+def split_polygons(positions: Tensor, polygons: Tensor) -> Tensor:
+    """Polygons of three or four corners (the last -1: three) as triangles, shape (F, 3)."""
+    quads = polygons[polygons[:, 3] >= 0]
+    # The shorter diagonal gives the better triangles; it lies inside its tetrahedron, so that no
+    # neighbour need agree.
+    swap = _square(positions, quads[:, [0, 2]]) > _square(positions, quads[:, [1, 3]])
+    quads = torch.where(swap[:, None], quads.roll(-1, 1), quads)
+    return torch.cat(
+        (polygons[polygons[:, 3] < 0][:, :3], quads[:, [0, 1, 2]], quads[:, [0, 2, 3]])
+    )
+
+
+def _square(positions: Tensor, pair: Tensor) -> Tensor:
+    """Of the distance between two; in the order in which the compiled twin adds."""
+    x, y, z = (positions[pair[:, 0]] - positions[pair[:, 1]]).square().unbind(-1)
+    return x + y + z
+
+
+def split_polygons_on_cpu(positions: Tensor, polygons: Tensor) -> Tensor:
+    """`split_polygons`, compiled."""
+    return torch.from_numpy(marching_numba.split_polygons(positions.numpy(), polygons.numpy()))
 
 
 def distinct(keys: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,14 +145,3 @@ def distinct(keys: Tensor) -> tuple[Tensor, Tensor]:
     # Thirty times faster than torch's on the CPU.
     distinct, place = np.unique(keys.numpy(), return_inverse=True)
     return torch.from_numpy(distinct), torch.from_numpy(place)
-
-
-def _triangulate(positions: Tensor, corners: Tensor) -> Tensor:
-    """Split polygons of three or four corners (-1: none) into triangles, shape (F, 3)."""
-    quads = corners[corners[:, 3] >= 0]
-    p = positions[quads]
-    # The shorter diagonal gives the better triangles; it lies inside its tetrahedron, so that no
-    # neighbour need agree.
-    swap = (p[:, 0] - p[:, 2]).square().sum(-1) > (p[:, 1] - p[:, 3]).square().sum(-1)
-    quads = torch.where(swap[:, None], quads.roll(-1, 1), quads)
-    return torch.cat((corners[corners[:, 3] < 0][:, :3], quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]))
