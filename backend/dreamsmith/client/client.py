@@ -63,7 +63,14 @@ _RETRIES: Final = {
                 "backoffMultiplier": 2,
                 "retryableStatusCodes": ["UNAVAILABLE"],
             },
-        }
+        },
+        # Streams are taken up again by the client itself, with the new server's token.
+        {
+            "name": [
+                {"service": "dreamsmith.v1.GenerationService", "method": "WatchJob"},
+                {"service": "dreamsmith.v1.GenerationService", "method": "ReadArtifact"},
+            ]
+        },
     ]
 }
 _OPTIONS: Final = (

@@ -20,6 +20,7 @@ from dreamsmith.wire.status import call_to_error
 GONE: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 _FIRST_BACKOFF_SECONDS: Final = 0.1
 _LONGEST_BACKOFF_SECONDS: Final = 0.3
+_STARTING_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +40,13 @@ class WatchEvent:
 
 
 class Patience:
-    """How long to look for a server that was there and went away. One never seen gets none."""
+    """How long to look for a server that was there and went away; for one never seen, which may
+    just be starting, a second.
+    """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._until = 0.0
+        self._until = time.monotonic() + min(seconds, _STARTING_SECONDS)
         self._backoff = _FIRST_BACKOFF_SECONDS
 
     def renew(self) -> None:
