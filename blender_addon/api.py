@@ -54,7 +54,7 @@ def submit(
         request_id: a UUID; the same one again is the same job. None: a new job.
         **fields: ``negative_prompt``, ``method``, ``recipe``, ``preset``, ``prior``, ``seed``,
             ``steps``, ``variations``, ``height``, ``texture_size``, ``face_budget``,
-            ``normal_map``; ranges ``azimuth``, ``elevation``, ``distance``, ``fov`` as
+            ``normal_map``, ``lods``; ranges ``azimuth``, ``elevation``, ``distance``, ``fov`` as
             ``(low, high)``. What is not given has its default; the panel is not looked at.
 
     Returns:

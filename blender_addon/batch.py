@@ -20,7 +20,7 @@ from typing import Any, TextIO
 import bpy
 
 from . import preferences, pump, request
-from .apply import asset
+from .apply import asset, scene
 from .history import NoResult
 from .rows import BadBatch, Row, read
 from .session import Session, Status
@@ -161,22 +161,25 @@ class Batch:
         thumbnail = pump.history().picture(job.request_id)
         png = thumbnail.read_bytes() if thumbnail.is_file() else b""
         pump.import_result(job)
-        items = [o for o in bpy.data.objects if o.get("dreamsmith_job") == job.job]
+        made = [o for o in bpy.data.objects if o.get("dreamsmith_job") == job.job]
+        items = [item for item in made if scene.LOD_KEY not in item]
         items.sort(key=lambda item: item["dreamsmith_variation"])
         try:
             catalog_id = asset.catalog(self._out, row.catalog or self._catalog)
             for item in items:
                 number = item["dreamsmith_variation"]
                 item.name = row.name if number == 1 else f"{row.name} {number}"
+                for level in scene.with_levels([item])[1:]:
+                    level.name = f"{item.name}_LOD{level[scene.LOD_KEY]}"
                 item.location = (0, 0, 0)
                 # The preview shows the first variation.
                 shown = png if number == 1 else b""
                 asset.mark(item, catalog_id=catalog_id, tags=row.tags, thumbnail_png=shown)
             names = [item.name for item in items]
-            asset.write(self._file(row), items)
+            asset.write(self._file(row), scene.with_levels(items))
             return names
         finally:
-            for item in items:
+            for item in made:
                 bpy.data.objects.remove(item)
             bpy.data.orphans_purge(do_recursive=True)
 

@@ -2,8 +2,9 @@
 """Jobs on disk, a folder each, so that none goes with a file, a session or a crash. No bpy here.
 
 A folder is named by the job's request id and holds ``job.json``, the newest preview as
-``preview.png``, and of each finished variation ``result-N.frame``: the message of the sidecar as
-it came through the pipe, which the sidecar has written before it sent it.
+``preview.png``, and of each finished variation ``result-N.frame``, of its levels of detail
+``result-N-lodL.frame``: the message of the sidecar as it came through the pipe, which the sidecar
+has written before it sent it.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ class History:
             raise NoResult(say("the saved result cannot be read: {why}", why=error)) from None
         if not found:
             raise NoResult(say("the result is not on this machine's disk"))
-        return sorted(found, key=lambda result: result.variation)
+        return sorted(found, key=lambda result: (result.variation, result.lod))
 
     def remove(self, request_id: str) -> None:
         """Delete all that is kept of a job."""

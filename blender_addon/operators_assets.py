@@ -8,7 +8,7 @@ from pathlib import Path
 import bpy
 
 from . import pump
-from .apply import asset
+from .apply import asset, scene
 from .language import say
 
 
@@ -78,7 +78,8 @@ class DREAMSMITH_OT_mark_as_asset(bpy.types.Operator):
             for item in items:
                 asset.mark(item, catalog_id=catalog_id, tags=tags, thumbnail_png=_picture_of(item))
                 if self.library != "LOCAL" and folder:
-                    asset.write(asset.free_path(folder, item.name), [item])
+                    path = asset.free_path(folder, item.name)
+                    asset.write(path, scene.with_levels([item]))
         except OSError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}

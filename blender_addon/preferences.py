@@ -26,6 +26,7 @@ class Address:
     address: str = DEFAULT_ADDRESS
     tls: bool = False
     ca_file: str = ""
+    fingerprint: str = ""
     token_file: str = ""
 
 
@@ -53,6 +54,12 @@ class DreamsmithServer(bpy.types.PropertyGroup):
         description="PEM file of the authority that signed the server's certificate, or the "
         "certificate itself; empty: the well-known authorities",
         subtype="FILE_PATH",
+    )
+    fingerprint: bpy.props.StringProperty(  # type: ignore[valid-type]
+        name="Fingerprint",
+        description="Of the server's certificate, sha256: and 64 digits, as `dreamsmith "
+        "certificate` prints it: exactly this certificate is trusted then, and no authority is "
+        "needed",
     )
     token_file: bpy.props.StringProperty(  # type: ignore[valid-type]
         name="Token File",
@@ -103,7 +110,10 @@ class DreamsmithPreferences(bpy.types.AddonPreferences):
             column.prop(item, "address")
             column.prop(item, "tls")
             if item.tls:
-                column.prop(item, "ca_file")
+                column.prop(item, "fingerprint")
+                row = column.row()
+                row.enabled = not item.fingerprint.strip()
+                row.prop(item, "ca_file")
                 column.prop(item, "token_file")
             if not request.is_loopback(item.address) and not bpy.app.online_access:
                 box.label(text=request.OFFLINE_HINT, icon="ERROR")
@@ -191,6 +201,7 @@ def connection(server: DreamsmithServer | Address) -> dict[str, Any]:
         "is_local": is_local,
         "tls": bool(server.tls),
         "ca_file": bpy.path.abspath(server.ca_file) if server.tls else "",
+        "fingerprint": server.fingerprint.strip() if server.tls else "",
         "token_file": bpy.path.abspath(server.token_file) if server.tls else "",
     }
 

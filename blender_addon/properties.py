@@ -18,6 +18,7 @@ FIELDS = (
     "texture_size",
     "face_budget",
     "normal_map",
+    "lods",
     "seed",
     "variations",
     "height",
@@ -86,6 +87,16 @@ def fields(**common: Any) -> dict[str, Any]:
             description="Shade the finished mesh like the surface before its triangles were "
             "reduced to the face budget",
             default=False,
+            **common,
+        ),
+        "lods": p.IntProperty(
+            name="Levels of Detail",
+            description="Coarser meshes to make besides, for when the object is far away: each has "
+            "a quarter of the triangles and half the texture's edge of the one before, and comes "
+            "hidden as a child of the object",
+            default=0,
+            min=0,
+            max=request.MAXIMUM_LODS,
             **common,
         ),
         "seed": p.IntProperty(

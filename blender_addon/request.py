@@ -77,6 +77,7 @@ TEXTURE_SIZES = (
 )
 MINIMUM_FACES = 100
 MAXIMUM_VARIATIONS = 8
+MAXIMUM_LODS = 4
 OFFLINE_HINT = deferred(
     "Blender's online access is off: allow it in Preferences > System > Network"
 )
@@ -124,6 +125,7 @@ def build(values: Mapping[str, Any]) -> dict[str, Any]:
             )
         )
     request["normal_map"] = bool(values["normal_map"])
+    request["lods"] = int(values["lods"])
     for name in RANGES:
         low, high = (float(end) for end in values[name])
         if low > high:
@@ -151,6 +153,7 @@ def values_of(request: Mapping[str, Any]) -> dict[str, Any]:
     values["texture_size"] = str(request.get("texture_size") or FROM_PRESET)
     values["face_budget"] = request.get("face_budget", 0)
     values["normal_map"] = request.get("normal_map", False)
+    values["lods"] = request.get("lods", 0)
     for name, field in RANGE_FIELDS.items():
         if field in request:
             values[name] = tuple(request[field])

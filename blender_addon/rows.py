@@ -77,6 +77,7 @@ COLUMNS: dict[str, Callable[[Any], Any]] = {
     "texture_size": _choice(request.TEXTURE_SIZES),
     "face_budget": _whole,
     "normal_map": _yes_or_no,
+    "lods": _whole,
     "seed": _whole,
     "variations": _whole,
     "height": float,
@@ -92,6 +93,7 @@ DEFAULTS: dict[str, Any] = {
     "texture_size": request.FROM_PRESET,
     "face_budget": 0,
     "normal_map": False,
+    "lods": 0,
     "seed": 0,
     "variations": 1,
     "height": 1.0,
@@ -229,6 +231,8 @@ def _row(number: int, values: Mapping[str, Any], counts: Counter[str]) -> Row:
                 raise BadRow(f"{name}: {error}") from None
     if not 1 <= fields["variations"] <= request.MAXIMUM_VARIATIONS:
         raise BadRow(f"variations: 1 to {request.MAXIMUM_VARIATIONS} are allowed")
+    if not 0 <= fields["lods"] <= request.MAXIMUM_LODS:
+        raise BadRow(f"lods: 0 to {request.MAXIMUM_LODS} are allowed")
     try:
         built = request.build({"prompt": "", **fields})
     except request.BadRequest as error:

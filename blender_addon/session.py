@@ -65,6 +65,7 @@ class Result:
     Attributes:
         variation: its number, from 1.
         normal_png: its normal map; empty for none.
+        lod: its level of detail; 0 for the asset itself.
     """
 
     mesh: arrays.MeshArrays
@@ -73,6 +74,7 @@ class Result:
     metallic: float
     variation: int = 1
     normal_png: bytes = b""
+    lod: int = 0
 
     @classmethod
     def from_message(cls, header: Mapping[str, Any], blocks: Mapping[str, memoryview]) -> Result:
@@ -88,6 +90,8 @@ class Result:
             float(header["metallic"]),
             int(header["variation"]),
             bytes(blocks.get("normal", b"")),
+            # Results of older versions on this disk do not say it.
+            int(header.get("lod", 0)),
         )
 
 
@@ -110,7 +114,8 @@ class Session:
         preview: the newest preview mesh; `take_preview` hands it out once.
         preview_color: mean sRGB colour of the newest preview mesh, each channel in [0, 1]; None
             before the first.
-        results: the finished assets, one for each variation; complete once `status` is READY.
+        results: the finished assets, one for each variation, each followed by its levels of
+            detail; complete once `status` is READY.
         moved_on: another file was opened since the job began, or another Blender.
     """
 

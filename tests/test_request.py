@@ -31,6 +31,8 @@ MUG = GenerationRequest("a red mug")
         ({"face_budget": 10}, "faces", "from 100 to"),
         ({"resolution": 8}, "resolution", "from 16 to 1024"),
         ({"texture_size": 1000}, "texture size", "power of two"),
+        ({"lods": 5}, "lods", "from 0 to 4"),
+        ({"lods": 1, "start": "mesh.glb"}, "lods", "keeps its triangles"),
     ],
 )
 def test_a_field_that_is_not_allowed_is_named_with_what_is(

@@ -7,9 +7,10 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from dreamsmith.asset.model import MAXIMUM_LODS, SUFFIXES, Asset
+from dreamsmith.asset.model import SUFFIXES, Asset
 from dreamsmith.errors import InvalidRequest
 from dreamsmith.files import write_atomic
+from dreamsmith.request import MAXIMUM_LODS
 
 
 @dataclass(frozen=True)

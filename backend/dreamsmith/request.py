@@ -33,6 +33,7 @@ MAXIMUM_STEPS: Final = 100_000
 MAXIMUM_SEED: Final = 2**63 - 1
 MAXIMUM_VARIATIONS: Final = 8
 MAXIMUM_LORAS: Final = 8
+MAXIMUM_LODS: Final = 4
 # Triangles of a mesh that is painted or refined.
 MAXIMUM_START_FACES: Final = 1_000_000
 
@@ -217,6 +218,7 @@ class GenerationRequest:
             preset's.
         normal_map: whether the finished mesh is shaded like the surface before its triangles were
             reduced to the face budget.
+        lods: levels of detail that the asset has besides, 0 to 4.
     """
 
     prompt: str
@@ -241,6 +243,7 @@ class GenerationRequest:
     face_budget: int | None = None
     texture_size: int | None = None
     normal_map: bool = False
+    lods: int = 0
 
     @property
     def is_scene(self) -> bool:
@@ -303,6 +306,7 @@ class GenerationRequest:
                 "normal map",
                 "a mesh that is painted keeps its triangles: leave the normal map out",
             )
+        self._check_lods()
         Interval(self.height_metres, self.height_metres).check("height", 0.001, 1000.0, "metres")
         if self.face_budget is not None:
             _whole("faces", self.face_budget, 100, 1_000_000)
@@ -327,6 +331,13 @@ class GenerationRequest:
         if self.texture_size is not None:
             raise InvalidRequest(
                 "texture size", f"with {field} the texture keeps its size: leave texture size out"
+            )
+
+    def _check_lods(self) -> None:
+        _whole("lods", self.lods, 0, MAXIMUM_LODS)
+        if self.lods and self.start and not self.refines:
+            raise InvalidRequest(
+                "lods", "a mesh that is painted keeps its triangles: leave lods out"
             )
 
     def _check_stages(self) -> None:

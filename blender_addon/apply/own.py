@@ -29,7 +29,7 @@ def finish(session: Session) -> bpy.types.Object:
 
     Where the object is gone, or is not what it was, the result becomes an object of its own.
     """
-    (result,) = session.results
+    result = next(result for result in session.results if not result.lod)
     item = bpy.data.objects.get(session.request["own_object"])
     if session.request["stages"] == ["texture"]:
         layer = None if item is None else _layer(item, result)
@@ -38,6 +38,7 @@ def finish(session: Session) -> bpy.types.Object:
         _paint(item, layer, session, result)
     else:
         item = _beside(item, session, result)
+        scene.add_levels(item, session, result.variation)
     for key, value in provenance(
         session.request, session.job, session.server, session.server_version, result.variation
     ).items():

@@ -7,7 +7,7 @@ dangling, and touching it would crash Blender. The object is found by its job in
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import bpy
 from mathutils import Vector
@@ -21,6 +21,7 @@ from . import mesh as meshes
 COLLECTION_NAME = "Dreamsmith"
 JOB_KEY = "dreamsmith_job"
 GROWING_KEY = "dreamsmith_growing"
+LOD_KEY = "dreamsmith_level_of_detail"
 _MAXIMUM_NAME_LENGTH = 48
 # From the middle of one variation to that of the next, in their mean width.
 _GAP = 1.2
@@ -44,11 +45,12 @@ def grow(session: Session, source: MeshArrays) -> None:
 def finish(session: Session) -> bpy.types.Object:
     """Put the finished asset in the place of the growing mesh, as one undo step.
 
-    Further variations come beside it, along X. Returns the first one's object.
+    Further variations come beside it, along X; levels of detail are hidden in it. Returns the
+    first one's object.
     """
     if not session.results:
         raise ValueError("the generation has no result")
-    first, *others = session.results
+    first, *others = (result for result in session.results if not result.lod)
     name = _name(session)
     item = _find(session.job)
     if item is not None and item.data.is_editmode:
@@ -60,6 +62,7 @@ def finish(session: Session) -> bpy.types.Object:
     item.pop(GROWING_KEY, None)
     grown = item.data
     _give_result(item, session, first)
+    add_levels(item, session, first.variation)
     if not grown.users:
         bpy.data.meshes.remove(grown)
         item.data.name = name
@@ -70,6 +73,7 @@ def finish(session: Session) -> bpy.types.Object:
         _give_result(beside, session, result)
         place.x += _GAP * (_width(left) + _width(result)) / 2
         beside.location, left = place, result
+        add_levels(beside, session, result.variation)
     _select(item)
     bpy.ops.ed.undo_push(message=f"Dreamsmith: {name}")
     return item
@@ -80,9 +84,44 @@ def _width(result: Result) -> float:
     return float(x.max() - x.min())
 
 
+def add_levels(item: bpy.types.Object, session: Session, variation: int) -> None:
+    """Put a variation's levels of detail into the collections of its object, as its children.
+
+    So they move with it. They are hidden, in the view and in renderings: all stand in one place.
+    """
+    for result in session.results:
+        if not result.lod or result.variation != variation:
+            continue
+        name = f"{item.name}_LOD{result.lod}"
+        level = bpy.data.objects.new(name, bpy.data.meshes.new(name))
+        level[JOB_KEY], level[LOD_KEY] = session.job, result.lod
+        level.parent = item
+        for collection in item.users_collection:
+            collection.objects.link(level)
+        grown = level.data
+        _give_result(level, session, result)
+        bpy.data.meshes.remove(grown)
+        level.data.name = name
+        level.hide_render = True
+        for scene in level.users_scene:
+            for layer in scene.view_layers:
+                # One that leaves out the collection does not have it.
+                if level.name in layer.objects:
+                    level.hide_set(True, view_layer=layer)
+
+
+def with_levels(items: Iterable[bpy.types.Object]) -> list[bpy.types.Object]:
+    """Objects, each followed by its levels of detail."""
+    return [
+        found
+        for item in items
+        for found in (item, *(child for child in item.children if LOD_KEY in child))
+    ]
+
+
 def _give_result(item: bpy.types.Object, session: Session, result: Result) -> None:
     """Mesh, material and provenance of a finished asset."""
-    name = _name(session)
+    name = item.name if result.lod else _name(session)
     mesh = bpy.data.meshes.new(name)
     meshes.fill(mesh, result.mesh)
     if meshes.has_degenerate_faces(result.mesh):
@@ -149,7 +188,7 @@ def _new_object(session: Session) -> bpy.types.Object:
 def _free_place(scene: bpy.types.Scene, height: float) -> Vector:
     """The 3D cursor; or, where an object of ours stands there already, the next place along X."""
     place = scene.cursor.location.copy()
-    ours = [o for o in scene.objects if JOB_KEY in o]
+    ours = [o for o in scene.objects if JOB_KEY in o and LOD_KEY not in o]
     while taken := [o for o in ours if (o.location - place).length < _SAME_PLACE * height]:
         place.x += _GAP * max(height, *(o.dimensions.x for o in taken))
     return place

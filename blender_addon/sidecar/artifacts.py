@@ -30,7 +30,9 @@ class GenerationEnded(Exception):
 
 
 def results(connection: Connection, job: Any) -> Iterator[tuple[dict[str, Any], dict[str, bytes]]]:
-    """Of each finished variation header and blocks of a ``result`` message, but for its event.
+    """Of each finished mesh header and blocks of a ``result`` message, but for its event.
+
+    Of each variation the asset itself comes first, then its levels of detail.
 
     Raises:
         GenerationEnded: something is missing, damaged, or in a form that is not known.
@@ -38,16 +40,17 @@ def results(connection: Connection, job: Any) -> Iterator[tuple[dict[str, Any], 
     """
     there = {item.name.rpartition("/")[2]: item for item in job.artifacts}
     # One may be missing, if nothing came of it; of a single one all must be there.
-    numbers = [
-        number
+    found = [
+        (number, lod)
         for number in range(1, max(1, job.spec.variations) + 1)
-        if _named("mesh", number) in there
+        for lod in range(job.spec.lods + 1)
+        if _named("mesh", number, lod) in there
     ]
-    if not numbers:
+    if not found:
         raise GenerationEnded("the server's result has no mesh")
-    for number in numbers:
-        header, blocks = _variation(connection, there, number)
-        header |= {"is_last": number == numbers[-1], "seconds": seconds(job)}
+    for number, lod in found:
+        header, blocks = _one(connection, there, number, lod)
+        header |= {"is_last": (number, lod) == found[-1], "seconds": seconds(job)}
         yield header, blocks
 
 
@@ -59,23 +62,23 @@ def keep_picture(connection: Connection, job: Any, path: Path) -> None:
                 write(path, _read(connection, item), durable=False)
 
 
-def _variation(
-    connection: Connection, there: Mapping[str, Any], number: int
+def _one(
+    connection: Connection, there: Mapping[str, Any], number: int, lod: int
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     files = {}
     for name in ("mesh", "albedo.png", "model.glb"):
-        if _named(name, number) not in there:
-            raise GenerationEnded(f"the server's result has no {_named(name, number)}")
-        files[name] = there[_named(name, number)]
+        if _named(name, number, lod) not in there:
+            raise GenerationEnded(f"the server's result has no {_named(name, number, lod)}")
+        files[name] = there[_named(name, number, lod)]
     mesh = _read(connection, files["mesh"])
     specs, blocks = arrays(connection.schema, files["mesh"].arrays, mesh)
     edges.add(specs, blocks)
     blocks["albedo"] = _read(connection, files["albedo.png"])
-    if _named("normal.png", number) in there:
-        blocks["normal"] = _read(connection, there[_named("normal.png", number)])
+    if _named("normal.png", number, lod) in there:
+        blocks["normal"] = _read(connection, there[_named("normal.png", number, lod)])
     roughness, metallic = _material(connection, files["model.glb"])
     header = {"arrays": specs, "roughness": roughness, "metallic": metallic}
-    return header | {"variation": number}, blocks
+    return header | {"variation": number, "lod": lod}, blocks
 
 
 def arrays(
@@ -123,10 +126,12 @@ def _read_range(connection: Connection, name: str, offset: int, limit: int) -> b
     return b"".join(piece.data for piece in pieces)
 
 
-def _named(name: str, variation: int) -> str:
-    """An artifact of a variation: ``model.glb``, ``model-2.glb``, ..."""
+def _named(name: str, variation: int, lod: int) -> str:
+    """An artifact of a variation, or of a level of its detail: ``model-2.lod1.glb``."""
     stem, dot, suffix = name.partition(".")
-    return name if variation == 1 else f"{stem}-{variation}{dot}{suffix}"
+    number = "" if variation == 1 else f"-{variation}"
+    level = f".lod{lod}" if lod else ""
+    return f"{stem}{number}{level}{dot}{suffix}"
 
 
 def write(path: Path, data: bytes, *, durable: bool) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 import local_token
+from pinning import NotTrusted, pinned
 from schema import Schema
 
 # The first call after a server's start waits until that knows its devices, which a busy machine
@@ -30,15 +31,19 @@ class Connection:
     Args:
         schema: of the API.
         settings: ``address`` as HOST:PORT; ``is_local``; ``tls``; ``ca_file`` and ``token_file``,
-            paths or empty.
+            paths or empty; ``fingerprint`` of the server's certificate, which takes the place of
+            an authority, or empty.
 
     Raises:
-        CannotConnect: a file cannot be read, or a token would travel unencrypted.
+        CannotConnect: a file cannot be read, a token would travel unencrypted, or the server has
+            another certificate.
     """
 
     def __init__(self, schema: Schema, settings: Mapping[str, Any]) -> None:
         self.schema = schema
         self.address: str = settings["address"]
+        # Jobs of older versions, which are on this disk, have none.
+        self._fingerprint: str = settings.get("fingerprint", "")
         self.channel = _open(settings)
         # One that encrypts knows its callers by tokens of their own.
         self._finds_token: bool = settings["is_local"] and not settings["tls"]
@@ -69,6 +74,12 @@ class Connection:
         """A failed call in one line for a person."""
         code, details = error.code(), error.details()
         if code is grpc.StatusCode.UNAVAILABLE:
+            if self._fingerprint:
+                # One that was renewed meanwhile looks like a server that is gone.
+                try:
+                    pinned(self.address, self._fingerprint)
+                except NotTrusted as reason:
+                    return str(reason)
             return (
                 f"no Dreamsmith server answers at {self.address}: start one with "
                 "`dreamsmith serve`, or change the server address"
@@ -99,6 +110,9 @@ def _open(settings: Mapping[str, Any]) -> grpc.Channel:
         # A server that is gone without a word is noticed after 25 seconds.
         ("grpc.keepalive_time_ms", 15_000),
         ("grpc.http2.ping_timeout_ms", 10_000),
+        # One that is back is found soon; by itself gRPC would soon look every two minutes only.
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.max_reconnect_backoff_ms", 2_000),
     ]
     if settings["is_local"]:
         # A proxy that the environment names cannot reach this machine's own addresses.
@@ -110,7 +124,14 @@ def _open(settings: Mapping[str, Any]) -> grpc.Channel:
                 "a token needs an encrypted connection: turn on TLS for this server"
             )
         return grpc.insecure_channel(settings["address"], options=options)
-    authority = _content(settings["ca_file"], "CA file") or None
+    if settings.get("fingerprint"):
+        try:
+            authority, name = pinned(settings["address"], settings["fingerprint"])
+        except NotTrusted as error:
+            raise CannotConnect(str(error)) from None
+        options.append(("grpc.ssl_target_name_override", name))
+    else:
+        authority = _content(settings["ca_file"], "CA file") or None
     credentials = grpc.ssl_channel_credentials(root_certificates=authority)
     if token:
         bearer = grpc.access_token_call_credentials(token)

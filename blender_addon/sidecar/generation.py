@@ -198,8 +198,8 @@ class Generation:
                 **{name: interval(low=request[name][0], high=request[name][1]) for name in _RANGES}
             ),
         )
-        for name in ("steps", "texture_size", "face_budget"):
-            if request[name]:
+        for name in ("steps", "texture_size", "face_budget", "lods"):
+            if request.get(name):
                 setattr(spec, name, request[name])
         spec.stages.extend(request.get("stages", ()))
         if "band" in request:
@@ -298,7 +298,8 @@ class Generation:
         artifacts.keep_picture(self._reachable(), job, self._folder / "preview.png")
         for header, blocks in artifacts.results(self._reachable(), job):
             header |= {"event": "result", "request_id": self._request["request_id"]}
-            path = self._folder / f"result-{header['variation']}.frame"
+            level = f"-lod{header['lod']}" if header["lod"] else ""
+            path = self._folder / f"result-{header['variation']}{level}.frame"
             try:
                 artifacts.write(path, frames.pack(header, blocks), durable=True)
             except OSError as error:

@@ -67,6 +67,8 @@ TEXTS = {
     "Most triangles of the finished mesh; 0 takes the preset's, which are 8000 for draft, 20000 for standard and 60000 for high": "Nombre maximal de triangles du maillage terminé ; 0 prend celui du préréglage : 8000 pour ébauche, 20000 pour standard et 60000 pour élevé",
     "Normal Map": "Normal map",
     "Shade the finished mesh like the surface before its triangles were reduced to the face budget": "Ombrer le maillage terminé comme la surface avant la réduction de ses triangles au budget",
+    "Levels of Detail": "Niveaux de détail",
+    "Coarser meshes to make besides, for when the object is far away: each has a quarter of the triangles and half the texture's edge of the one before, and comes hidden as a child of the object": "Maillages plus grossiers à créer en plus, pour quand l’objet est loin : chacun a le quart des triangles et la moitié du côté de texture du précédent, et arrive caché comme enfant de l’objet",
     "Steps": "Étapes",
     "Optimisation steps of the shape; 0 takes the preset's": "Étapes d’optimisation de la forme ; 0 prend celles du préréglage",
     # Cameras.
@@ -217,6 +219,8 @@ TEXTS = {
     "Encrypt the connection. A server on another machine should ask for it": "Chiffrer la connexion. Un serveur sur une autre machine devrait l’exiger",
     "CA File": "Fichier de l’AC",
     "PEM file of the authority that signed the server's certificate, or the certificate itself; empty: the well-known authorities": "Fichier PEM de l’autorité qui a signé le certificat du serveur, ou le certificat lui-même ; vide : les autorités reconnues",
+    "Fingerprint": "Empreinte",
+    "Of the server's certificate, sha256: and 64 digits, as `dreamsmith certificate` prints it: exactly this certificate is trusted then, and no authority is needed": "Celle du certificat du serveur, sha256: et 64 chiffres, telle que `dreamsmith certificate` la donne : seul ce certificat est alors accepté, sans aucune autorité",
     "Token File": "Fichier du jeton",
     "File that holds the token which the server asks for. The token itself is never kept in preferences or in a .blend file": "Fichier contenant le jeton que le serveur demande. Le jeton lui-même n’est jamais gardé dans les préférences ni dans un fichier .blend",
     "The generation servers that can be chosen in the panel": "Les serveurs de génération à choisir dans le panneau",

@@ -67,6 +67,8 @@ TEXTS = {
     "Most triangles of the finished mesh; 0 takes the preset's, which are 8000 for draft, 20000 for standard and 60000 for high": "Höchstzahl der Dreiecke des fertigen Meshs; 0 nimmt die der Vorgabe: 8000 bei Entwurf, 20000 bei Standard und 60000 bei Hoch",
     "Normal Map": "Normal-Map",
     "Shade the finished mesh like the surface before its triangles were reduced to the face budget": "Das fertige Mesh schattieren wie die Oberfläche, bevor ihre Dreiecke auf die Höchstzahl verringert wurden",
+    "Levels of Detail": "Detailstufen",
+    "Coarser meshes to make besides, for when the object is far away: each has a quarter of the triangles and half the texture's edge of the one before, and comes hidden as a child of the object": "Gröbere Meshes, die dazu entstehen, für wenn das Objekt weit weg ist: jedes hat ein Viertel der Dreiecke und die halbe Texturkante des vorigen, und kommt verborgen als Kind des Objekts",
     "Steps": "Schritte",
     "Optimisation steps of the shape; 0 takes the preset's": "Optimierungsschritte der Form; 0 nimmt die der Vorgabe",
     # Cameras.
@@ -217,6 +219,8 @@ TEXTS = {
     "Encrypt the connection. A server on another machine should ask for it": "Die Verbindung verschlüsseln. Ein Server auf einem anderen Rechner sollte das verlangen",
     "CA File": "CA-Datei",
     "PEM file of the authority that signed the server's certificate, or the certificate itself; empty: the well-known authorities": "PEM-Datei der Stelle, die das Zertifikat des Servers unterschrieben hat, oder das Zertifikat selbst; leer: die allgemein bekannten Stellen",
+    "Fingerprint": "Fingerabdruck",
+    "Of the server's certificate, sha256: and 64 digits, as `dreamsmith certificate` prints it: exactly this certificate is trusted then, and no authority is needed": "Der des Zertifikats des Servers, sha256: und 64 Ziffern, wie `dreamsmith certificate` ihn zeigt: dann gilt genau dieses Zertifikat, und keine Stelle wird gebraucht",
     "Token File": "Token-Datei",
     "File that holds the token which the server asks for. The token itself is never kept in preferences or in a .blend file": "Datei mit dem Token, das der Server verlangt. Das Token selbst steht nie in den Einstellungen oder in einer .blend-Datei",
     "The generation servers that can be chosen in the panel": "Die Server, die im Panel gewählt werden können",

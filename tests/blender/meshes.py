@@ -62,7 +62,8 @@ def session(job: str = "jobs/1") -> Any:
     return module.Session(module.Status.RUNNING, request, "127.0.0.1:50051", job=job)
 
 
-def result(variation: int = 1) -> Any:
+def result(variation: int = 1, lod: int = 0) -> Any:
     """A finished asset, red."""
     module = importlib.import_module(f"{MODULE}.session")
-    return module.Result(tetrahedron(textured=True), png(200, 20, 20), 0.6, 0.1, variation)
+    mesh = tetrahedron(textured=True)
+    return module.Result(mesh, png(200, 20, 20), 0.6, 0.1, variation, lod=lod)

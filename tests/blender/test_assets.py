@@ -81,6 +81,20 @@ def test_with_a_library_it_is_written_there_under_its_catalogue(item: Any, libra
     assert found["dreamsmith_seed"] == 7
 
 
+def test_levels_of_detail_go_with_their_object(item: Any, library: Path) -> None:
+    session = meshes.session()
+    session.results = [meshes.result(1, 0), meshes.result(1, 1)]
+    importlib.import_module(f"{MODULE}.apply.scene").finish(session)
+    item.select_set(False)
+    bpy.ops.dreamsmith.mark_as_asset(library="Studio")
+    (path,) = library.glob("*.blend")
+    with bpy.data.libraries.load(str(path)) as (there, _):
+        level = next(name for name in there.objects if name.endswith("_LOD1"))
+        assert sorted(there.objects) == [level.removesuffix("_LOD1"), level]
+    with bpy.data.libraries.load(str(path), assets_only=True) as (there, _):
+        assert list(there.objects) == [level.removesuffix("_LOD1")]
+
+
 def test_catalogues_of_others_stay(addon: ModuleType, tmp_path: Path) -> None:
     asset = importlib.import_module(f"{MODULE}.apply.asset")
     file = tmp_path / "blender_assets.cats.txt"

@@ -22,7 +22,14 @@ from test_generate import made, unused_port
 
 PATIENCE_SECONDS = 400.0
 # The smallest that goes through all stages.
-CHEAP = {"preset": "draft", "steps": 1, "face_budget": 200, "texture_size": 256, "normal_map": True}
+CHEAP = {
+    "preset": "draft",
+    "steps": 1,
+    "face_budget": 400,
+    "texture_size": 256,
+    "normal_map": True,
+    "lods": 1,
+}
 
 # What `blender -c` does: the command that the extension has registered, with the rest of the line.
 COMMAND = """
@@ -43,6 +50,11 @@ def command(table: Path, out: Path, server: str, *more: str) -> list[str]:
 def assets_in(path: Path) -> list[str]:
     with bpy.data.libraries.load(str(path), assets_only=True) as (found, _):
         return list(found.objects)
+
+
+def objects_in(path: Path) -> list[str]:
+    with bpy.data.libraries.load(str(path)) as (found, _):
+        return sorted(found.objects)
 
 
 def log_of(out: Path) -> list[dict]:
@@ -99,6 +111,9 @@ def test_six_rows_one_bad_one_run_killed_make_five_assets_each_once(
     assert "line 3: method: 'xyz' is none of ssd" in answer.stdout
     files = sorted(out.glob("cube*.blend"))
     assert [assets_in(path) for path in files] == [[f"Cube {c}"] for c in sorted(colors)]
+    assert [objects_in(path) for path in files] == [
+        [f"Cube {c}", f"Cube {c}_LOD1"] for c in sorted(colors)
+    ]
     # What was whole before the kill was not made again.
     assert all((out / name).stat().st_mtime_ns == stamp for name, stamp in there.items())
     made_there = jobs_at(server, backend_python)
@@ -156,7 +171,11 @@ def test_a_script_submits_waits_and_imports(pump: ModuleType, server: str) -> No
     assert others == []
     api.off_state(broken)
     api.off_state(note)
-    assert made() == [item]
+    (level,) = item.children
+    assert set(made()) == {item, level}
+    assert level.name == "a blue cube_LOD1"
+    assert len(level.data.polygons) <= len(item.data.polygons) // 4
+    assert level.dimensions.z == pytest.approx(0.5, rel=0.1)
     assert item["dreamsmith_seed"] == 3
     assert item.dimensions.z == pytest.approx(0.5, abs=1e-3)
     bpy.ops.ed.undo()

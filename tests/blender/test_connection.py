@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import subprocess
 import time
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ class Farm:
     address: str
     ca_file: Path
     token_file: Path
+    fingerprint: str
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +35,11 @@ def farm(backend_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     folder = tmp_path_factory.mktemp("farm")
     data, token, port = folder / "data", folder / "anna.token", unused_port()
 
-    def run(*arguments: str) -> None:
+    def run(*arguments: str) -> str:
         command = [backend_python, "-c", DREAMSMITH, *arguments, "--data-dir", data]
-        subprocess.run(command, check=True, capture_output=True)
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
-    run("certificate", "--name", "localhost")
+    made = json.loads(run("certificate", "--name", "localhost", "--json"))
     run("token", "create", "anna", "-o", str(token))
     command = [backend_python, "-c", DREAMSMITH, "serve", "--listen", f"0.0.0.0:{port}"]
     with subprocess.Popen(
@@ -45,7 +47,7 @@ def farm(backend_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     ) as server:
         assert server.stdout is not None
         assert server.stdout.readline()
-        yield Farm(f"localhost:{port}", data / "tls" / "ca.pem", token)
+        yield Farm(f"localhost:{port}", data / "tls" / "ca.pem", token, made["fingerprint"])
         server.terminate()
 
 
@@ -70,6 +72,41 @@ def test_with_authority_and_token_the_server_answers(pump: ModuleType, farm: Far
     assert facts["methods"]
 
 
+def test_the_fingerprint_stands_for_the_authority_and_for_the_name(
+    pump: ModuleType, farm: Farm
+) -> None:
+    for given in (farm.fingerprint, f" {farm.fingerprint.removeprefix('sha256:').upper()} "):
+        servers = connect(farm, ca_file="", fingerprint=given)
+        assert servers.of(farm.address).facts["is_encrypted"]
+    # The certificate is of localhost, and of no number.
+    numbers = farm.address.replace("localhost", "127.0.0.1")
+    servers = connect(farm, address=numbers, ca_file="", fingerprint=farm.fingerprint)
+    assert servers.of(numbers).facts["methods"]
+
+
+def test_another_certificate_is_refused_though_its_authority_is_trusted(
+    pump: ModuleType, farm: Farm
+) -> None:
+    wrong = farm.fingerprint[:-1] + ("0" if farm.fingerprint[-1] != "0" else "1")
+    with pytest.raises(RuntimeError, match="another certificate") as caught:
+        connect(farm, fingerprint=wrong)
+    assert farm.fingerprint in str(caught.value)
+    assert len(str(caught.value).strip().splitlines()) == 1
+    preferences = importlib.import_module(f"{MODULE}.preferences")
+    assert preferences.connection(preferences.chosen(bpy.context))["fingerprint"] == wrong
+
+
+def test_a_server_that_is_gone_or_speaks_no_tls_is_told_apart(
+    pump: ModuleType, farm: Farm, server: str
+) -> None:
+    for address, complaint in (
+        (f"localhost:{unused_port()}", "No Dreamsmith server answers"),
+        (server, "does not speak TLS"),
+    ):
+        with pytest.raises(RuntimeError, match=complaint):
+            connect(farm, address=address, fingerprint=farm.fingerprint)
+
+
 @pytest.mark.parametrize(
     ("changed", "complaint"),
     [
@@ -77,6 +114,7 @@ def test_with_authority_and_token_the_server_answers(pump: ModuleType, farm: Far
         ({"ca_file": ""}, "no Dreamsmith server answers|certificate"),
         ({"ca_file": "/nowhere/ca.pem"}, "/nowhere/ca.pem cannot be read"),
         ({"tls": False}, "no Dreamsmith server answers"),
+        ({"fingerprint": "sha256:1234"}, "64 hexadecimal digits, as `dreamsmith certificate`"),
     ],
 )
 def test_what_is_missing_is_said_in_one_line(

@@ -185,7 +185,14 @@ def test_no_token_and_no_result_is_in_the_list_on_disk(
         "request", "server", "connection", "created", "seconds", "server_version", "scene_name",
         "job", "fraction", "error", "status",
     }  # fmt: skip
-    assert set(kept["connection"]) == {"address", "is_local", "tls", "ca_file", "token_file"}
+    assert set(kept["connection"]) == {
+        "address",
+        "is_local",
+        "tls",
+        "ca_file",
+        "fingerprint",
+        "token_file",
+    }
 
 
 def test_deleting_a_job_leaves_its_objects(listed: Callable[..., Any], pump: ModuleType) -> None:

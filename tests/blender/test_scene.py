@@ -99,6 +99,41 @@ def test_variations_stand_side_by_side_and_go_with_one_undo(scene: ModuleType) -
     assert len(bpy.data.collections["Dreamsmith"].all_objects) == 3
 
 
+def test_levels_of_detail_are_hidden_children_and_go_with_one_undo(scene: ModuleType) -> None:
+    session = meshes.session()
+    session.results = [meshes.result(variation, lod) for variation in (1, 2) for lod in range(3)]
+    first = scene.finish(session)
+    there = bpy.data.collections["Dreamsmith"].all_objects
+    assert sorted(item.name for item in there) == [
+        "a red mug",
+        "a red mug.001",
+        "a red mug.001_LOD1",
+        "a red mug.001_LOD2",
+        "a red mug_LOD1",
+        "a red mug_LOD2",
+    ]
+    levels = [item for item in there if "dreamsmith_level_of_detail" in item]
+    assert all(item.hide_get() and item.hide_render for item in levels)
+    assert all(item.users_collection == first.users_collection for item in levels)
+    assert [item.name for item in bpy.context.visible_objects] == ["a red mug", "a red mug.001"]
+    level = bpy.data.objects["a red mug.001_LOD2"]
+    assert level.parent is bpy.data.objects["a red mug.001"]
+    assert level["dreamsmith_level_of_detail"] == 2
+    assert level["dreamsmith_prompt"] == "a red mug"
+    assert level.data.name == level.data.materials[0].name == "a red mug.001_LOD2"
+    # They move with their object.
+    level.parent.location = (5, 6, 7)
+    bpy.context.view_layer.update()
+    assert tuple(level.matrix_world.translation) == (5, 6, 7)
+    bpy.ops.ed.undo_push(message="Moved")
+    bpy.ops.ed.undo()
+    bpy.ops.ed.undo()
+    assert not [item for item in bpy.data.objects if item.type == "MESH"]
+    # Not taken for objects that stand where the next one wants to.
+    session.results = [meshes.result()]
+    assert tuple(scene.finish(session).location) == (0, 0, 0)
+
+
 def test_the_result_takes_the_place_of_the_growing_mesh(scene: ModuleType) -> None:
     session = meshes.session()
     scene.grow(session, meshes.tetrahedron(color=10))

@@ -5,9 +5,11 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from addon import history
 from addon.session import Session, Status
+from addon.sidecar import frames
 
 
 def session(status: Status = Status.RUNNING, **request: Any) -> Session:
@@ -22,6 +24,29 @@ def test_a_job_that_was_running_is_away_when_it_is_read_again(tmp_path: Path) ->
     found = history.History(tmp_path).load()
     assert sorted(job.status.value for job in found) == ["away", "ready", "succeeded"]
     assert all(job.moved_on for job in found)
+
+
+def test_results_come_back_with_their_levels_of_detail_in_order(tmp_path: Path) -> None:
+    store, job = history.History(tmp_path), session()
+    store.save(job)
+    folder = store.folder(job.request_id)
+    triangles = np.array([[0, 1, 2]], "<u4")
+    blocks = {
+        "positions": np.eye(3, dtype="<f4").tobytes(),
+        "triangles": triangles.tobytes(),
+        "albedo": b"png",
+    }
+    arrays = {
+        "positions": {"type": "float32", "components": 3, "count": 3},
+        "triangles": {"type": "uint32", "components": 3, "count": 1},
+    }
+    for variation, lod, name in ((2, 0, "2"), (1, 1, "1-lod1"), (1, None, "1")):
+        header = {"arrays": arrays, "roughness": 0.5, "metallic": 0.0, "variation": variation}
+        # One of a version that knew no levels has none.
+        header |= {} if lod is None else {"lod": lod}
+        (folder / f"result-{name}.frame").write_bytes(frames.pack(header, blocks))
+    found = [(result.variation, result.lod) for result in store.results(job.request_id)]
+    assert found == [(1, 0), (1, 1), (2, 0)]
 
 
 def test_nothing_is_written_where_nothing_changed(tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ def test_defaults_are_those_of_the_panel(tmp_path: Path) -> None:
         ("variations\n9", "variations: 1 to 8"),
         ("face_budget\n7", "at least 100"),
         ("normal_map\nperhaps", "neither yes nor no"),
+        ("lods\n5", "lods: 0 to 4"),
         ("texture_size\n500", "texture_size"),
     ],
 )

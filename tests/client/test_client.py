@@ -31,7 +31,7 @@ from dreamsmith.request import METHODS, RECIPES
 from dreamsmith.wire.arrays import unpack_mesh
 from dreamsmith.wire.job import Artifact, Job, State
 
-FIRST = replace(small_request(), normal_map=True)
+FIRST = replace(small_request(), normal_map=True, lods=1)
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,10 @@ def test_a_job_succeeds_with_all_its_artifacts(finished: Finished) -> None:
         "animation.webp",
         "normal.png",
         "provenance.json",
+        "model.lod1.glb",
+        "mesh.lod1",
+        "albedo.lod1.png",
+        "normal.lod1.png",
     ]
 
 
@@ -131,6 +135,17 @@ def test_the_mesh_artifact_is_a_mesh_with_uv(finished: Finished) -> None:
     assert mesh.corner_uv is not None
     assert mesh.corner_uv.shape == (len(mesh.triangles), 3, 2)
     assert np.isfinite(mesh.positions).all()
+
+
+def test_a_level_of_detail_is_a_mesh_with_fewer_triangles(finished: Finished) -> None:
+    sizes = []
+    for name in ("mesh", "mesh.lod1"):
+        layouts = finished.artifact(name).arrays
+        mesh = unpack_mesh(layouts, finished.client.read(finished.job.name, name))
+        assert mesh.corner_uv is not None
+        sizes.append(len(mesh.triangles))
+    assert 0 < sizes[1] <= sizes[0] // 4
+    assert finished.client.read(finished.job.name, "model.lod1.glb")[:4] == b"glTF"
 
 
 def test_provenance_says_what_was_asked(finished: Finished) -> None:

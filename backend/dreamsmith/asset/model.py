@@ -9,9 +9,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-# Of the files that a model can be written to, and of its levels of detail.
+# Of the files that a model can be written to.
 SUFFIXES: Final = (".glb", ".obj", ".ply")
-MAXIMUM_LODS: Final = 4
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,7 @@ class Asset:
         turntable_png: a contact sheet of the textured mesh seen from all around, PNG bytes.
         animation_webp: one turn of the textured mesh, animated WebP bytes.
         provenance: JSON-serialisable: prompt, seed, method, ranges, versions, times.
+        lods: its levels of detail, from fine to coarse, as far as they were asked for.
     """
 
     name: str
@@ -59,3 +59,4 @@ class Asset:
     turntable_png: bytes = b""
     animation_webp: bytes = b""
     provenance: dict[str, object] = field(default_factory=dict)
+    lods: tuple[Asset, ...] = ()

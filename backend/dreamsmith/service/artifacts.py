@@ -43,6 +43,16 @@ def write_artifacts(asset: Asset, folder: Path, variation: int = 1) -> Iterator[
         if name == NORMAL and not data:
             continue
         yield _write(folder, artifact_of(name, variation), media_type, data, arrays)
+    for number, level in enumerate(asset.lods, 1):
+        layouts, mesh = pack_mesh(level.mesh)
+        for name, media_type, data, arrays in (
+            (MODEL, "model/gltf-binary", glb_bytes(level), ()),
+            (MESH, "application/octet-stream", mesh, layouts),
+            (ALBEDO, "image/png", level.albedo_png, ()),
+            (NORMAL, "image/png", level.normal_png, ()),
+        ):
+            if data:
+                yield _write(folder, artifact_of(name, variation, number), media_type, data, arrays)
 
 
 def _write(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 from dreamsmith.asset.mesh import Similarity, normalise, placed
@@ -13,6 +14,7 @@ from dreamsmith.settings import Settings
 from dreamsmith.texture.atlas import unwrap
 from dreamsmith.texture.bake import bake
 from dreamsmith.texture.keep import may_be_baked
+from dreamsmith.texture.lods import levels_of_detail
 from dreamsmith.texture.normal_map import bake_normal_map
 from dreamsmith.texture.stage import TextureStage
 from dreamsmith.texture.transfer import Transfer
@@ -24,7 +26,7 @@ def finish_asset(
     settings: Settings,
     provenance: dict[str, object],
 ) -> Asset:
-    """Unwrap, bake, stand on the floor, take pictures.
+    """Unwrap, bake, stand on the floor, take pictures, make levels of detail.
 
     The user's own mesh keeps its place and size, and, where it is but painted, its UVs if each
     texel is on it but once.
@@ -44,7 +46,7 @@ def finish_asset(
         mesh = start if may_be_baked(start) else unwrap(start, size)
         pixels = bake(placed(mesh, stage.placement), stage.colors_at, size)
         pixels = pixels if kept is None else kept.applied(pixels)
-    return Asset(
+    asset = Asset(
         name=asset_name(request.prompt),
         mesh=mesh,
         albedo_png=png_bytes(pixels),
@@ -53,6 +55,9 @@ def finish_asset(
         animation_webp=animation_webp(mesh, pixels, cull_backfaces=request.is_scene),
         provenance=provenance,
     )
+    if not request.lods:
+        return asset
+    return dataclasses.replace(asset, lods=tuple(levels_of_detail(asset, request.lods)))
 
 
 def asset_name(prompt: str) -> str:

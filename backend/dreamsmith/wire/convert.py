@@ -44,6 +44,7 @@ _OPTIONALS: Final = (
     "band",
     "keep_texture",
     "normal_map",
+    "lods",
 )
 
 

@@ -43,6 +43,7 @@ _WAYS: Final = {
     "faces": "face_budget",
     "texture size": "texture_size",
     "normal map": "normal_map",
+    "lods": "lods",
 }
 _NAMES: Final = {f"spec.{way}": name for name, way in _WAYS.items()}
 _ALLOWED: Final = GenerationRequest(prompt="anything")

@@ -23,12 +23,18 @@ ANIMATION: Final = "animation.webp"
 PROVENANCE: Final = "provenance.json"
 
 
-def artifact_of(name: str, variation: int) -> str:
-    """What an artifact is called for a variation, from 1: ``model.glb``, ``model-2.glb``, ..."""
-    if variation == 1:
-        return name
+def artifact_of(name: str, variation: int, lod: int = 0) -> str:
+    """What an artifact is called: ``model.glb``, ``model-2.glb``, ``model-2.lod1.glb``, ...
+
+    Args:
+        name: of the first variation's.
+        variation: from 1.
+        lod: level of detail; 0 for the asset itself.
+    """
     stem, dot, suffix = name.partition(".")
-    return f"{stem}-{variation}{dot}{suffix}"
+    number = "" if variation == 1 else f"-{variation}"
+    level = f".lod{lod}" if lod else ""
+    return f"{stem}{number}{level}{dot}{suffix}"
 
 
 class State(Enum):
