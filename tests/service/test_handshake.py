@@ -13,7 +13,7 @@ import grpc
 import pytest
 
 from dreamsmith import __version__, doctor
-from dreamsmith.client import client as client_module
+from dreamsmith.client import core
 from dreamsmith.errors import IncompatibleVersions
 from dreamsmith.service import limits
 from dreamsmith.v1 import generation_pb2 as api
@@ -61,7 +61,7 @@ def test_versions_that_fit(client: str, server: str) -> None:
 def test_a_client_of_another_version_is_told_which_to_update(
     server: ServerProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "__version__", "7.1.0")
+    monkeypatch.setattr(core, "__version__", "7.1.0")
     with server.client() as client, pytest.raises(IncompatibleVersions, match="update the server"):
         client.get("1")
     monkeypatch.undo()

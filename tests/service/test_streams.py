@@ -15,7 +15,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from dreamsmith.client import Client, client
+from dreamsmith.client import Client, core
 from dreamsmith.errors import ReaderStalled
 from dreamsmith.service.limits import UNREAD_SECONDS
 from dreamsmith.v1 import generation_pb2 as api
@@ -307,7 +307,7 @@ def freeze_connections(tmp_path: Path, keepalive_seconds: float, bar_seconds: fl
 def test_both_sides_notice_a_dead_connection_and_the_stream_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "_OPTIONS", (*keepalive_options(2.0, 2.0), *client._OPTIONS))
+    monkeypatch.setattr(core, "_OPTIONS", (*keepalive_options(2.0, 2.0), *core._OPTIONS))
     freeze_connections(tmp_path, 2.0, 15.0)
 
 

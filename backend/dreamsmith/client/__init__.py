@@ -7,15 +7,21 @@
 ...     for event in client.watch(job.name):
 ...         print(event.body)
 ...     client.download(job.name, "model.glb", Path("mug.glb"))
+
+`AsyncClient` is the same for asyncio.
 """
 
+from dreamsmith.client.async_client import AsyncClient
+from dreamsmith.client.calls import full_name
 from dreamsmith.client.capabilities import Capabilities, Device, Prior
-from dreamsmith.client.client import DEFAULT_SERVER, Client, full_name
+from dreamsmith.client.client import Client
+from dreamsmith.client.core import DEFAULT_SERVER
 from dreamsmith.client.stream import WatchEvent
 from dreamsmith.client.tls import Tls
 
 __all__ = [
     "DEFAULT_SERVER",
+    "AsyncClient",
     "Capabilities",
     "Client",
     "Device",

@@ -3,91 +3,29 @@
 
 from __future__ import annotations
 
-import json
-import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import replace
+import time
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from dreamsmith import __version__
+from dreamsmith.client import calls
+from dreamsmith.client.calls import Answer, Call, full_name
 from dreamsmith.client.capabilities import Capabilities
-from dreamsmith.client.credentials import GivenToken, LoopbackToken, Token
+from dreamsmith.client.core import DEFAULT_SERVER, Core
 from dreamsmith.client.download import PartialFile
-from dreamsmith.client.stream import (
-    GONE,
-    Patience,
-    WatchEvent,
-    checked,
-    is_gone,
-    is_known,
-    to_event,
-)
-from dreamsmith.client.tls import Tls, explain, open_channel
-from dreamsmith.client.upload import LocalFile, sendable_mesh
-from dreamsmith.errors import (
-    DreamsmithError,
-    InvalidRequest,
-    ServerUnreachable,
-    TokenRefused,
-    UploadNotFound,
-    UploadOffset,
-)
-from dreamsmith.priors.lora import Lora
+from dreamsmith.client.stream import Patience, WatchEvent, Watching, checked, is_known, read_message
+from dreamsmith.client.tls import Tls, secured
+from dreamsmith.client.upload import LocalFile, files_of, with_uploads
+from dreamsmith.errors import UploadNotFound
 from dreamsmith.request import GenerationRequest
-from dreamsmith.v1 import generation_pb2 as api
-from dreamsmith.v1 import generation_pb2_grpc as api_grpc
 from dreamsmith.wire import convert
 from dreamsmith.wire.job import Artifact, Job, State
-from dreamsmith.wire.keepalive import keepalive_options
-from dreamsmith.wire.loopback import is_loopback
-from dreamsmith.wire.status import call_to_error
-from dreamsmith.wire.uploads import is_lora_upload, is_upload_name, lora_text
-from dreamsmith.wire.versions import VERSION
-
-DEFAULT_SERVER: Final = "127.0.0.1:50051"
-# A server that is just starting anew is tried again for a second or two; sent twice, no call does
-# anything twice.
-_RETRIES: Final = {
-    "methodConfig": [
-        {
-            "name": [{}],
-            "retryPolicy": {
-                "maxAttempts": 5,
-                "initialBackoff": "0.1s",
-                "maxBackoff": "0.3s",
-                "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            },
-        },
-        # Streams are taken up again by the client itself, with the new server's token.
-        {
-            "name": [
-                {"service": "dreamsmith.v1.GenerationService", "method": "WatchJob"},
-                {"service": "dreamsmith.v1.GenerationService", "method": "ReadArtifact"},
-            ]
-        },
-    ]
-}
-_OPTIONS: Final = (
-    ("grpc.service_config", json.dumps(_RETRIES)),
-    ("grpc.max_receive_message_length", 24 * 2**20),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 300),
-    *keepalive_options(),
-    # A proxy of the environment is for the web; a server is named by its own address.
-    ("grpc.enable_http_proxy", 0),
-)
-
-_Answer = TypeVar("_Answer")
 
 
-class Client:
+class Client(Core):
     """A connection to one server. May be used by several threads."""
 
     def __init__(
@@ -114,26 +52,13 @@ class Client:
             ServerNotTrusted: with a fingerprint: it is another server's.
             ServerUnreachable: with a fingerprint: nothing answers.
         """
-        host, _, port = server.rpartition(":")
-        if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-            raise InvalidRequest(
-                "server", f"the server is HOST:PORT, for instance {DEFAULT_SERVER}, not {server!r}"
-            )
-        self.server = server
-        self._timeout_seconds = timeout_seconds
-        self._reconnect_seconds = reconnect_seconds
-        is_found = token is None and is_loopback(host)
-        self._token: Token = LoopbackToken(int(port)) if is_found else GivenToken(token or "")
-        self._host, self._port = host.strip("[]"), int(port)
-        # A token, or a prompt, is not for whoever listens on the way.
-        self._tls = tls if tls or is_loopback(host) else Tls()
+        super().__init__(server, token, tls, timeout_seconds, reconnect_seconds)
         if self._tls is None:
-            self._channel = grpc.insecure_channel(server, options=_OPTIONS)
+            self._use(grpc.insecure_channel(server, options=self._options))
         else:
-            self._channel = open_channel(self._host, self._port, self._tls, _OPTIONS)
-        self._generation = api_grpc.GenerationServiceStub(self._channel)
-        self._uploads = api_grpc.UploadServiceStub(self._channel)
-        self._capabilities = api_grpc.CapabilityServiceStub(self._channel)
+            found = secured(self._host, self._port, self._tls, self._options)
+            target, credentials, options = found
+            self._use(grpc.secure_channel(target, credentials, options=options))
 
     def __enter__(self) -> Client:
         """Itself."""
@@ -171,19 +96,9 @@ class Client:
             StoreFull: the server's disk is full.
             ServerUnreachable: nothing answers.
         """
-        if request.start and not is_upload_name(request.start):
-            with sendable_mesh(Path(request.start)) as path:
-                request = replace(request, start=self.upload(path))
-        if request.mask and not is_upload_name(request.mask):
-            request = replace(request, mask=self.upload(Path(request.mask)))
-        request = replace(request, loras=tuple(map(self._sent_lora, request.loras)))
-        message = api.CreateJobRequest(
-            spec=convert.request_to_spec(request),
-            request_id=request_id or str(uuid.uuid4()),
-            priority=priority,
-        )
-        answer = self._call(self._generation.CreateJob, message)
-        return convert.message_to_job(answer.job)
+        with files_of(request) as files:
+            names = {name: self.upload(path) for name, path in files.items()}
+        return self._call(calls.create(with_uploads(request, names), request_id, priority))
 
     def get(self, job: str) -> Job:
         """One job, by its name or the part behind ``jobs/``.
@@ -192,8 +107,7 @@ class Client:
             JobNotFound: the server has none of that name.
             ServerUnreachable: nothing answers.
         """
-        answer = self._call(self._generation.GetJob, api.GetJobRequest(name=full_name(job)))
-        return convert.message_to_job(answer.job)
+        return self._call(calls.get(job))
 
     def list(self, states: Collection[State] = ()) -> Iterator[Job]:
         """Jobs, newest first, fetched as they are asked for: all, or those in some states.
@@ -201,13 +115,9 @@ class Client:
         Raises:
             ServerUnreachable: nothing answers.
         """
-        message = api.ListJobsRequest(states=[convert.state_to_message(state) for state in states])
-        while True:
-            answer = self._call(self._generation.ListJobs, message)
-            yield from (convert.message_to_job(message) for message in answer.jobs)
-            message.page_token = answer.next_page_token
-            if not message.page_token:
-                return
+        pages = calls.Pages(states)
+        while pages.are_left:
+            yield from self._call(pages.next())
 
     def cancel(self, job: str) -> Job:
         """Stop a job for good; one that has ended stays as it is.
@@ -216,8 +126,7 @@ class Client:
             JobNotFound: the server has none of that name.
             ServerUnreachable: nothing answers.
         """
-        answer = self._call(self._generation.CancelJob, api.CancelJobRequest(name=full_name(job)))
-        return convert.message_to_job(answer.job)
+        return self._call(calls.cancel(job))
 
     def pause(self, job: str) -> Job:
         """Have a job write a checkpoint and free its device; one that waits is held back.
@@ -227,8 +136,7 @@ class Client:
             WrongJobState: it has ended or is being cancelled.
             ServerUnreachable: nothing answers.
         """
-        answer = self._call(self._generation.PauseJob, api.PauseJobRequest(name=full_name(job)))
-        return convert.message_to_job(answer.job)
+        return self._call(calls.pause(job))
 
     def resume(self, job: str) -> Job:
         """Let a paused job go on from its checkpoint.
@@ -238,8 +146,7 @@ class Client:
             WrongJobState: it has ended or is being cancelled.
             ServerUnreachable: nothing answers.
         """
-        answer = self._call(self._generation.ResumeJob, api.ResumeJobRequest(name=full_name(job)))
-        return convert.message_to_job(answer.job)
+        return self._call(calls.resume(job))
 
     def retry(self, job: str) -> Job:
         """Try a job again that failed, from its last checkpoint, or was cancelled.
@@ -249,8 +156,7 @@ class Client:
             WrongJobState: it is in another state.
             ServerUnreachable: nothing answers.
         """
-        answer = self._call(self._generation.RetryJob, api.RetryJobRequest(name=full_name(job)))
-        return convert.message_to_job(answer.job)
+        return self._call(calls.retry(job))
 
     def delete(self, job: str) -> None:
         """Forget a job that has ended or is paused, with its files.
@@ -260,7 +166,7 @@ class Client:
             WrongJobState: it waits or runs.
             ServerUnreachable: nothing answers.
         """
-        self._call(self._generation.DeleteJob, api.DeleteJobRequest(name=full_name(job)))
+        self._call(calls.delete(job))
 
     def upload(self, path: Path) -> str:
         """Send a file, from where an earlier try was interrupted; returns the upload's name.
@@ -279,28 +185,20 @@ class Client:
             try:
                 offset = self._received(file.name)
                 patience.renew()
-                self._send(self._uploads.WriteUpload, file.pieces(offset))
+                send = self._stubs["uploads"].WriteUpload
+                send(file.pieces(offset), metadata=self._metadata())
                 return file.name
             except grpc.RpcError as error:
-                is_elsewhere = is_known(error, UploadOffset)
-                if not (self._is_gone(error) or is_elsewhere) or not patience.wait():
-                    self._raise(error)
-
-    def _sent_lora(self, text: str) -> str:
-        if is_lora_upload(text):
-            return text
-        lora = Lora.parse(text)
-        return lora_text(self.upload(lora.file), lora.scale)
+                self._wait(error, patience)
 
     def _received(self, upload: str) -> int:
-        message = api.GetUploadRequest(name=upload)
+        call = calls.received(upload)
         try:
-            answer = self._unary(self._uploads.GetUpload, message)
+            return call.read(self._begin(call))
         except grpc.RpcError as error:
             if is_known(error, UploadNotFound):
                 return 0
             raise
-        return int(answer.upload.received_bytes)
 
     def capabilities(self) -> Capabilities:
         """What the server can do.
@@ -308,8 +206,7 @@ class Client:
         Raises:
             ServerUnreachable: nothing answers.
         """
-        message = api.GetCapabilitiesRequest()
-        return Capabilities.from_message(self._call(self._capabilities.GetCapabilities, message))
+        return self._call(calls.capabilities())
 
     def health(self, component: str = "") -> bool:
         """Whether the server, or a component that its health service names, works.
@@ -317,14 +214,7 @@ class Client:
         Raises:
             ServerUnreachable: nothing answers.
         """
-        request = health_pb2.HealthCheckRequest(service=component)
-        answer = self._call(health_pb2_grpc.HealthStub(self._channel).Check, request)
-        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
-
-    @property
-    def has_tls(self) -> bool:
-        """Whether the connection is encrypted, and the server known."""
-        return self._tls is not None
+        return self._call(calls.health(component))
 
     def watch(
         self,
@@ -348,26 +238,22 @@ class Client:
             JobNotFound: the server has none of that name.
             ServerUnreachable: nothing answers, or not again in time.
         """
-        name, sequence = full_name(job), resume_after
-        patience = Patience(self._reconnect_seconds)
+        watching = Watching(
+            full_name(job),
+            resume_after,
+            with_previews=with_previews,
+            preview_rate=preview_rate,
+            reconnect_seconds=self._reconnect_seconds,
+        )
         while True:
-            message = api.WatchJobRequest(
-                name=name,
-                resume_after=sequence,
-                without_previews=not with_previews,
-                max_preview_rate=preview_rate,
-            )
             try:
-                for response in self._stream(self._generation.WatchJob, message):
-                    patience.renew()
-                    event = to_event(response)
+                for response in self._stream("WatchJob", watching.message()):
+                    event = watching.take(response)
                     if event is not None:
-                        sequence = max(sequence, event.sequence)
                         yield event
                 return
             except grpc.RpcError as error:
-                if not self._is_gone(error) or not patience.wait():
-                    self._raise(error)
+                self._wait(error, watching.patience)
 
     def download(self, job: str, artifact: str, target: Path) -> Artifact:
         """Fetch a file that a job made; goes on where an earlier download was interrupted.
@@ -386,18 +272,13 @@ class Client:
         """
         name = convert.artifact_name(full_name(job), artifact)
         described = self._describe(name)
-        patience = Patience(self._reconnect_seconds)
-        patience.renew()
-        with PartialFile(target, described) as partial:
-            while partial.size_bytes < described.size_bytes:
-                message = api.ReadArtifactRequest(name=name, read_offset=partial.size_bytes)
+        with PartialFile(target, name, described, self._reconnect_seconds) as partial:
+            while not partial.is_whole:
                 try:
-                    for chunk in self._stream(self._generation.ReadArtifact, message):
-                        patience.renew()
-                        partial.append(checked(chunk, partial.size_bytes))
+                    for chunk in self._stream("ReadArtifact", partial.message()):
+                        partial.take(chunk)
                 except grpc.RpcError as error:
-                    if not self._is_gone(error) or not patience.wait():
-                        self._raise(error)
+                    self._wait(error, partial.patience)
             partial.finish()
         return described
 
@@ -411,71 +292,39 @@ class Client:
             ServerUnreachable: nothing answers.
         """
         name = convert.artifact_name(full_name(job), artifact)
-        message = api.ReadArtifactRequest(name=name, read_offset=offset, read_limit=limit)
         data = bytearray()
         try:
-            for chunk in self._stream(self._generation.ReadArtifact, message):
+            for chunk in self._stream("ReadArtifact", read_message(name, offset, limit)):
                 data += checked(chunk, offset + len(data))
         except grpc.RpcError as error:
-            self._raise(error)
+            raise self._explained(error) from None
         return bytes(data)
 
     def _describe(self, name: str) -> Artifact:
-        message = api.ReadArtifactRequest(name=name, read_limit=1)
         try:
-            first = next(iter(self._stream(self._generation.ReadArtifact, message)))
+            first = next(iter(self._stream("ReadArtifact", read_message(name, 0, 1))))
         except grpc.RpcError as error:
-            self._raise(error)
+            raise self._explained(error) from None
         return convert.message_to_artifact(first.artifact)
 
-    def _call(self, method: Callable[..., _Answer], message: Any) -> _Answer:
+    def _call(self, call: Call[Answer]) -> Answer:
         try:
             try:
-                return self._unary(method, message)
+                return call.read(self._begin(call))
             except grpc.RpcError as error:
                 if not self._has_restarted(error):
                     raise
-            return self._unary(method, message)
+            return call.read(self._begin(call))
         except grpc.RpcError as error:
-            self._raise(error)
+            raise self._explained(error) from None
 
-    def _metadata(self) -> tuple[tuple[str, str], ...]:
-        return ((VERSION, __version__), *self._token.metadata())
+    def _stream(self, method: str, message: Any) -> Iterable[Any]:
+        found: Iterable[Any] = getattr(self._generation, method)(message, metadata=self._metadata())
+        return found
 
-    def _unary(self, method: Callable[..., _Answer], message: Any) -> _Answer:
-        return method(message, timeout=self._timeout_seconds, metadata=self._metadata())
-
-    def _send(
-        self, method: Callable[..., _Answer], messages: Iterator[api.WriteUploadRequest]
-    ) -> _Answer:
-        return method(messages, metadata=self._metadata())
-
-    def _stream(self, method: Callable[..., Iterable[_Answer]], message: Any) -> Iterable[_Answer]:
-        return method(message, metadata=self._metadata())
-
-    def _has_restarted(self, error: Any) -> bool:
-        """Whether a call that began with one server met another that started meanwhile."""
-        return is_known(error, TokenRefused) and self._token.has_changed()
-
-    def _is_gone(self, error: Any) -> bool:
-        return is_gone(error) or self._has_restarted(error)
-
-    def _raise(self, error: Any) -> NoReturn:
-        known = call_to_error(error)
-        if known is not None:
-            raise known from None
-        if error.code() is grpc.StatusCode.UNAVAILABLE:
-            untrusted = explain(self.server, self._host, self._port, self._tls)
-            if untrusted is not None:
-                raise untrusted from None
-        if error.code() in GONE:
-            raise ServerUnreachable(
-                f"no Dreamsmith server answers at {self.server}: start one with `dreamsmith serve`,"
-                " or name another with --server"
-            ) from None
-        raise DreamsmithError(f"the server answered: {error.details()}") from None
-
-
-def full_name(job: str) -> str:
-    """``jobs/{job}``, whether the prefix was given or not."""
-    return job if job.startswith("jobs/") else f"jobs/{job}"
+    def _wait(self, error: Any, patience: Patience) -> None:
+        """Wait before a transfer that broke is taken up again; raises where it cannot be."""
+        pause = self._pause(error, patience)
+        if pause is None:
+            raise self._explained(error) from None
+        time.sleep(pause)

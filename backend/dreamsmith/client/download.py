@@ -8,7 +8,9 @@ import os
 from pathlib import Path
 from types import TracebackType
 
+from dreamsmith.client.stream import Patience, checked, read_message
 from dreamsmith.errors import InvalidRequest, TransferFailed
+from dreamsmith.v1 import generation_pb2 as api
 from dreamsmith.wire.job import Artifact
 
 
@@ -17,15 +19,29 @@ class PartialFile:
 
     Its name holds the artifact's checksum, so that a later download goes on with it only when it is
     of the same content.
+
+    Attributes:
+        patience: with a server that went away.
+        size_bytes: how much has arrived.
     """
 
-    def __init__(self, target: Path, artifact: Artifact) -> None:
+    def __init__(
+        self, target: Path, name: str, artifact: Artifact, reconnect_seconds: float
+    ) -> None:
         """Take up what an earlier download left.
+
+        Args:
+            target: where it will be.
+            name: its full one at the server, which was there a moment ago.
+            artifact: what it is.
+            reconnect_seconds: how long to look for a server that went away.
 
         Raises:
             InvalidRequest: the folder does not exist or may not be written to.
         """
-        self._target = target
+        self.patience = Patience(reconnect_seconds)
+        self.patience.renew()
+        self._target, self._name = target, name
         self._artifact = artifact
         self._path = target.with_name(f".{target.name}.{artifact.sha256.hex()[:16]}.part")
         self._sha256 = hashlib.sha256()
@@ -55,8 +71,23 @@ class PartialFile:
         """Close it; what has arrived stays for the next time."""
         self._file.close()
 
-    def append(self, data: bytes) -> None:
-        """Add the next piece."""
+    @property
+    def is_whole(self) -> bool:
+        """Whether as many bytes are there as were described."""
+        return self.size_bytes >= self._artifact.size_bytes
+
+    def message(self) -> api.ReadArtifactRequest:
+        """Ask for the bytes that are missing."""
+        return read_message(self._name, self.size_bytes)
+
+    def take(self, chunk: api.ReadArtifactResponse) -> None:
+        """Add the next piece.
+
+        Raises:
+            TransferFailed: it is not what was sent.
+        """
+        self.patience.renew()
+        data = checked(chunk, self.size_bytes)
         self._file.write(data)
         self._sha256.update(data)
         self.size_bytes += len(data)

@@ -54,13 +54,50 @@ class Patience:
         self._until = time.monotonic() + self._seconds
         self._backoff = _FIRST_BACKOFF_SECONDS
 
-    def wait(self) -> bool:
-        """Wait before the next try; False where it is time to give up."""
-        if time.monotonic() + self._backoff > self._until:
-            return False
-        time.sleep(self._backoff)
-        self._backoff = min(self._backoff * 2, _LONGEST_BACKOFF_SECONDS)
-        return True
+    def next_pause(self) -> float | None:
+        """Seconds to wait before the next try; None where it is time to give up."""
+        pause = self._backoff
+        if time.monotonic() + pause > self._until:
+            return None
+        self._backoff = min(pause * 2, _LONGEST_BACKOFF_SECONDS)
+        return pause
+
+
+class Watching:
+    """How far the watch of a job has come, over as many connections as it takes.
+
+    Attributes:
+        patience: with a server that went away.
+    """
+
+    def __init__(
+        self,
+        job: str,
+        resume_after: int,
+        *,
+        with_previews: bool,
+        preview_rate: float,
+        reconnect_seconds: float,
+    ) -> None:
+        """Watch a job by its full name, from an event on."""
+        self._sequence = resume_after
+        self._message = api.WatchJobRequest(
+            name=job, without_previews=not with_previews, max_preview_rate=preview_rate
+        )
+        self.patience = Patience(reconnect_seconds)
+
+    def message(self) -> api.WatchJobRequest:
+        """Ask for what has not come yet."""
+        self._message.resume_after = self._sequence
+        return self._message
+
+    def take(self, response: api.WatchJobResponse) -> WatchEvent | None:
+        """The event of a message; None for a heartbeat."""
+        self.patience.renew()
+        event = to_event(response)
+        if event is not None:
+            self._sequence = max(self._sequence, event.sequence)
+        return event
 
 
 def is_known(error: Any, kind: type[DreamsmithError]) -> bool:
@@ -90,6 +127,11 @@ def to_event(response: api.WatchJobResponse) -> WatchEvent | None:
         case _:
             return None
     return WatchEvent(response.sequence, response.attempt, body)
+
+
+def read_message(artifact: str, offset: int, limit: int = 0) -> api.ReadArtifactRequest:
+    """Ask for the bytes of an artifact, by its full name; ``limit`` 0 for all that follow."""
+    return api.ReadArtifactRequest(name=artifact, read_offset=offset, read_limit=limit)
 
 
 def checked(chunk: api.ReadArtifactResponse, offset: int) -> bytes:

@@ -37,10 +37,10 @@ class Tls:
     key: Path | None = None
 
 
-def open_channel(
+def secured(
     host: str, port: int, tls: Tls, options: tuple[tuple[str, Any], ...]
-) -> grpc.Channel:
-    """A channel on which only the right server can answer.
+) -> tuple[str, grpc.ChannelCredentials, tuple[tuple[str, Any], ...]]:
+    """Target, credentials and options of a channel on which only the right server can answer.
 
     With a fingerprint the server is asked for its certificate first: once it has the right
     fingerprint, the channel trusts this certificate and no other.
@@ -64,7 +64,7 @@ def open_channel(
         certificate_chain=_read(tls.certificate, "--tls-certificate"),
     )
     name = f"[{host}]" if ":" in host else host
-    return grpc.secure_channel(f"{name}:{port}", credentials, options=options)
+    return f"{name}:{port}", credentials, options
 
 
 def explain(server: str, host: str, port: int, tls: Tls | None) -> ServerNotTrusted | None:

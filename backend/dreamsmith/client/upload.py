@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -14,8 +15,10 @@ import google_crc32c
 import numpy as np
 
 from dreamsmith.errors import InvalidRequest
+from dreamsmith.priors.lora import Lora
+from dreamsmith.request import GenerationRequest
 from dreamsmith.v1 import generation_pb2 as api
-from dreamsmith.wire.uploads import upload_name
+from dreamsmith.wire.uploads import is_lora_upload, is_upload_name, lora_text, upload_name
 
 CHUNK_BYTES: Final = 256 * 2**10
 
@@ -57,6 +60,38 @@ class LocalFile:
                 if not message.data or offset >= self.size_bytes:
                     return
                 message = api.WriteUploadRequest(offset=offset)
+
+
+@contextmanager
+def files_of(request: GenerationRequest) -> Iterator[dict[str, Path]]:
+    """The files of this machine that a request names, by what it calls them: they are sent first.
+
+    Raises:
+        InvalidRequest: one cannot be read, or is not what it should be.
+    """
+    found: dict[str, Path] = {}
+    with ExitStack() as stack:
+        if request.start and not is_upload_name(request.start):
+            found[request.start] = stack.enter_context(sendable_mesh(Path(request.start)))
+        if request.mask and not is_upload_name(request.mask):
+            found[request.mask] = Path(request.mask)
+        for text in request.loras:
+            if not is_lora_upload(text):
+                found[text] = Lora.parse(text).file
+        yield found
+
+
+def with_uploads(request: GenerationRequest, names: Mapping[str, str]) -> GenerationRequest:
+    """The request with the names of uploads in place of the files of `files_of`."""
+    return replace(
+        request,
+        start=names.get(request.start, request.start),
+        mask=names.get(request.mask, request.mask),
+        loras=tuple(
+            lora_text(names[text], Lora.parse(text).scale) if text in names else text
+            for text in request.loras
+        ),
+    )
 
 
 @contextmanager
