@@ -271,6 +271,30 @@ def test_what_goes_wrong_is_an_error_of_ours(server: ServerProcess, tmp_path: Pa
         AsyncClient("somewhere")
 
 
+def test_a_server_on_the_other_side_of_the_world_is_reached(server: ServerProcess) -> None:
+    """Though half a second passes before its first word is here."""
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(2**16):
+            asyncio.get_running_loop().call_later(0.25, writer.write, data)
+
+    async def through(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far, back = await asyncio.open_connection("127.0.0.1", server.port)
+        await asyncio.gather(forward(reader, back), forward(far, writer))
+
+    async def main() -> None:
+        proxy = await asyncio.start_server(through, "127.0.0.1", 0)
+        port = proxy.sockets[0].getsockname()[1]
+        token = server.metadata()[0][1].removeprefix("Bearer ")
+        async with AsyncClient(f"127.0.0.1:{port}", token=token) as client:
+            assert await client.health()
+        with Client(f"127.0.0.1:{port}", token=token) as other:
+            assert await asyncio.to_thread(other.health)
+        proxy.close()
+
+    asyncio.run(main())
+
+
 def test_a_server_is_known_by_its_fingerprint(tmp_path: Path) -> None:
     made = make_server_certificate(tmp_path / "data" / "tls", ["localhost"], 30)
     _, token = TokenBook(tmp_path / "data").create("anna", "submit", None, time.time())

@@ -55,8 +55,9 @@ _OPTIONS: Final = (
     ("grpc.service_config", json.dumps(_RETRIES)),
     ("grpc.max_receive_message_length", 24 * 2**20),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 300),
+    # Despite its name, how long one attempt may take: a far server's answer takes its time.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     *keepalive_options(),
     # A proxy of the environment is for the web; a server is named by its own address.
     ("grpc.enable_http_proxy", 0),
