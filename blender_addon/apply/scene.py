@@ -7,6 +7,7 @@ dangling, and touching it would crash Blender. The object is found by its job in
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterable
 
 import bpy
@@ -106,7 +107,7 @@ def add_levels(item: bpy.types.Object, session: Session, variation: int) -> None
         for scene in level.users_scene:
             for layer in scene.view_layers:
                 # One that leaves out the collection does not have it.
-                if level.name in layer.objects:
+                with contextlib.suppress(RuntimeError):
                     level.hide_set(True, view_layer=layer)
 
 

@@ -134,6 +134,17 @@ def test_levels_of_detail_are_hidden_children_and_go_with_one_undo(scene: Module
     assert tuple(scene.finish(session).location) == (0, 0, 0)
 
 
+def test_levels_of_detail_in_a_view_layer_that_leaves_them_out(scene: ModuleType) -> None:
+    other = bpy.context.scene.view_layers.new("Other")
+    session = meshes.session()
+    scene.grow(session, meshes.tetrahedron())
+    other.layer_collection.children["Dreamsmith"].exclude = True
+    session.results = [meshes.result(), meshes.result(lod=1)]
+    (level,) = scene.finish(session).children
+    assert level.hide_get(view_layer=bpy.context.scene.view_layers[0])
+    assert level.name not in other.objects
+
+
 def test_the_result_takes_the_place_of_the_growing_mesh(scene: ModuleType) -> None:
     session = meshes.session()
     scene.grow(session, meshes.tetrahedron(color=10))
