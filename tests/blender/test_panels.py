@@ -291,3 +291,24 @@ def test_a_preview_is_there_large_and_as_an_icon(pump: ModuleType) -> None:
     assert entry.icon_pixels_float[0] == pytest.approx(200 / 255, abs=0.01)
     picture.forget(job.request_id)
     assert job.request_id not in picture._pictures
+
+
+def test_a_fingerprint_takes_the_place_of_an_authority(pump: ModuleType) -> None:
+    module = importlib.import_module(f"{MODULE}.preferences")
+    found = bpy.context.preferences.addons[MODULE].preferences
+    bpy.ops.dreamsmith.add_server()
+    item = found.servers[-1]
+    item.tls = False
+
+    def drawn() -> Recorder:
+        layout = Recorder()
+        panel = SimpleNamespace(layout=layout, servers=[item], bl_rna=found.bl_rna)
+        module.DreamsmithPreferences.draw(panel, bpy.context)
+        return layout
+
+    assert "fingerprint" not in drawn().texts("prop")
+    item.tls = True
+    assert {"fingerprint", "ca_file", "token_file"} <= set(drawn().texts("prop"))
+    item.fingerprint = "sha256:00"
+    assert drawn().texts("disabled") == ["ca_file"]
+    assert "fingerprint" in drawn().texts("prop")
