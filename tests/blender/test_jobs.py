@@ -34,7 +34,7 @@ def listed(pump: ModuleType) -> Callable[..., Any]:
         name = f"00000000-0000-4000-9000-00000000000{number}"
         job.request |= {"request_id": name, **request}
         job.connection = {"address": "127.0.0.1:1", "is_local": True, "tls": False}
-        job.connection |= {"ca_file": "", "token_file": ""}
+        job.connection |= {"ca_file": "", "fingerprint": "", "token_file": ""}
         pump.jobs[name] = job
         if finished:
             write_result(pump, job)
