@@ -174,5 +174,6 @@ def test_a_kill_while_it_is_written_tears_nothing_and_loses_nothing_told(tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_three_hundred_kills_while_it_is_written_tear_nothing(tmp_path: Path) -> None:
     kill_writers(tmp_path, 300)

@@ -11,8 +11,10 @@ from dreamsmith.asset.shape import measure_shape
 from dreamsmith.evaluation.geometry import (
     compare_with_solid,
     count_pieces_at,
+    true_shape,
 )
 from dreamsmith.priors.bundled.solids import distances, solid_program
+from dreamsmith.priors.bundled.vocabulary import OBJECTS
 from dreamsmith.surface.marching import marching_tetrahedra
 from dreamsmith.surface.tetrahedra import body_centred_grid
 
@@ -86,6 +88,13 @@ def test_the_handles_of_true_solids_are_counted(name: str, genus: int) -> None:
     assert (shape.components, shape.closed, shape.genus) == (1, True, genus)
     if name == "sphere":
         assert shape.box_share == pytest.approx(math.pi / 6, rel=0.02)
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_only_torus_and_mug_have_handles(name: str) -> None:
+    shape = true_shape(name)
+    assert (shape.closed, shape.components) == (True, 1)
+    assert shape.genus == (1 if name in ("torus", "mug") else 0)
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,7 @@ def test_no_acknowledged_job_is_lost_when_the_server_is_killed(tmp_path: Path) -
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_no_acknowledged_job_is_lost_in_a_hundred_kills(tmp_path: Path) -> None:
     kill_under_load(tmp_path, kills=100, clients=8)
 
@@ -178,6 +179,7 @@ def test_watchers_see_every_event_once_across_kills(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_two_hundred_watchers_see_every_event_once_across_twenty_kills(tmp_path: Path) -> None:
     # As many events as the watchers, who are in one process, can take.
     watch_across_kills(tmp_path, 20, watchers=200, step_milliseconds=250, bar_seconds=1.0)
