@@ -61,6 +61,21 @@ def test_what_a_scene_is_said_to_be_is_what_it_is() -> None:
     assert "single props" in said["prior"].here
 
 
+def test_prolificdreamer_distils_its_shape_by_sds_from_normals_and_its_texture_by_vsd() -> None:
+    recipe = RECIPES["prolificdreamer"]
+    asked = GenerationRequest("a red mug", method=recipe.method, distillation=recipe.distillation)
+    assert asked.method == "vsd" and asked.surface_method == "sds" and asked.learns
+    assert asked.distillation.surface_pictures == "normals"
+    (said,) = (number for number in recipe.numbers if number.name == "surface stage")
+    assert "guidance scale 100" in said.paper and "20 in pixel space" in said.here
+    # Papers without such a stage, and no paper at all.
+    for other in ("dreamfusion", "ssd", "mvdream", "prolificdreamer-scene"):
+        assert RECIPES[other].distillation.surface_pictures == "shaded"
+    plain = GenerationRequest("a red mug")
+    assert plain.distillation.surface_pictures == "shaded" and not plain.learns
+    assert dataclasses.replace(plain, distillation=recipe.distillation).surface_method == "sds"
+
+
 def test_without_a_recipe_the_field_is_our_own() -> None:
     assert settings_for(GenerationRequest("a red mug")).field == FieldSettings()
     assert FieldSettings().background == "random"

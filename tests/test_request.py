@@ -145,10 +145,10 @@ def test_the_fingerprint_changes_with_every_field() -> None:
 
 def test_settings_of_a_method_are_read_by_name() -> None:
     found = DistillationSettings.parse(
-        ["guidance_scale=7.5", "perp-neg=true", "omega=constant", "clip=2"]
+        ["guidance_scale=7.5", "perp-neg=true", "omega=constant", "clip=2", "surface-method=sds"]
     )
     assert found == DistillationSettings(
-        guidance_scale=7.5, perp_neg=True, omega="constant", clip=2.0
+        guidance_scale=7.5, perp_neg=True, omega="constant", clip=2.0, surface_method="sds"
     )
     assert DistillationSettings.parse([]) == DistillationSettings()
 
@@ -175,6 +175,8 @@ def test_a_setting_that_is_not_there_says_which_are(text: str, message: str) -> 
         (DistillationSettings(omega="sigma"), "choose sigma_squared, constant"),
         (DistillationSettings(time_schedule="fast"), "choose uniform, annealed, falling"),
         (DistillationSettings(clip=0.0), "leave it out"),
+        (DistillationSettings(surface_pictures="depth"), "choose shaded, normals"),
+        (DistillationSettings(surface_method="ssdd"), "choose ssd, sds, vsd, csd"),
     ],
 )
 def test_a_setting_out_of_range_is_refused(settings: DistillationSettings, message: str) -> None:

@@ -221,7 +221,7 @@ class _Run:
         prior = load_prior(
             self.request.prior,
             device,
-            trainable=self.request.method == "vsd",
+            trainable=self.request.learns,
             loras=self.request.loras,
             vram_gib=self.vram_gib,
         )

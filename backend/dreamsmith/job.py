@@ -32,6 +32,7 @@ class Views:
         lights: unit vectors towards a distant light, shape (B, 3).
         ambient: share of the light that comes from everywhere, shape (B,).
         textureless: bool, shape (B,); where a field shows white in place of its texture.
+        normals: whether a surface shows its normals in place of colours and light.
     """
 
     cameras: Cameras
@@ -39,6 +40,7 @@ class Views:
     lights: Tensor
     ambient: Tensor
     textureless: Tensor
+    normals: bool = False
 
 
 class Job:
@@ -81,6 +83,7 @@ class Job:
         render_resolution: int,
         shading: Shading = _PLAIN_SHADING,
         progress: float = 1.0,
+        normals: bool = False,
     ) -> Views:
         """The views of one step.
 
@@ -89,6 +92,7 @@ class Job:
             render_resolution: largest edge of the pictures; the prior's own if that is smaller.
             shading: in which light they are.
             progress: share of the stage that is done.
+            normals: whether they show normals in place of colours and light.
         """
         group = self.prior.group
         count = math.ceil(batch_size / group) * group
@@ -98,5 +102,10 @@ class Job:
         lights = sample_light_directions(cameras, self.generator).to(self.device)
         ambient, textureless = sample_shading(shading, progress, count, self.generator)
         return Views(
-            cameras, backgrounds, lights, ambient.to(self.device), textureless.to(self.device)
+            cameras,
+            backgrounds,
+            lights,
+            ambient.to(self.device),
+            textureless.to(self.device),
+            normals,
         )

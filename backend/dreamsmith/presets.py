@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Final
+from typing import Final
 
 from dreamsmith.priors.locate import BUNDLED
 from dreamsmith.recipes import recipe_named
@@ -49,8 +49,8 @@ def settings_for(request: GenerationRequest) -> Settings:
     """The preset's numbers, the recipe's in their place, and what the request says in theirs.
 
     ``request.steps`` scales the later stages with the field stage. A mesh that is painted or
-    refined has as many steps for that. The bundled prior was trained
-    on random backgrounds: no recipe has it learn one.
+    refined has as many steps for that; so has one whose shape alone is refined, to be painted. The
+    bundled prior was trained on random backgrounds: no recipe has it learn one.
     """
     settings = _PRESETS[request.preset]
     if request.recipe:
@@ -73,9 +73,13 @@ def settings_for(request: GenerationRequest) -> Settings:
             texture_steps=max(1, round(settings.texture_steps * scale)),
         )
     if request.start:
-        first = "surface_steps" if request.refines else "texture_steps"
-        steps: dict[str, Any] = {"field_steps": 0, "surface_steps": 0}
-        settings = dataclasses.replace(settings, **(steps | {first: settings.field_steps}))
+        whole = settings.field_steps
+        settings = dataclasses.replace(
+            settings,
+            field_steps=0,
+            surface_steps=whole if request.refines else 0,
+            texture_steps=whole if request.paints_from_nothing else settings.texture_steps,
+        )
     if request.resolution is not None:
         settings = dataclasses.replace(
             settings,

@@ -134,7 +134,12 @@ RECIPES: Final[dict[str, Recipe]] = {
             name="prolificdreamer",
             title="ProlificDreamer (Wang et al. 2023, 2305.16213)",
             method="vsd",
-            distillation=DistillationSettings(guidance_scale=7.5, time_schedule="annealed"),
+            distillation=DistillationSettings(
+                guidance_scale=7.5,
+                time_schedule="annealed",
+                surface_pictures="normals",
+                surface_method="sds",
+            ),
             cameras=dataclasses.replace(
                 _DEFAULT_CAMERAS,
                 elevation_degrees=Interval(-10.0, 45.0),
@@ -180,6 +185,14 @@ RECIPES: Final[dict[str, Recipe]] = {
                 Number("sparsity", "10", "threestudio"),
                 Number("opaqueness", "0, from step 10000 of 25000 on 1000", "threestudio"),
                 Number("start", "10 (1 - |x| / 0.5) before softplus", "section 4.2"),
+                Number(
+                    "surface stage",
+                    "SDS on pictures of normals, the shape alone; guidance scale 100, noise levels "
+                    "in [0.02, 0.50]",
+                    "the paper's own code; threestudio",
+                    "the prior's guidance scale for SDS: 20 in pixel space",
+                ),
+                Number("texture stage", "VSD on the shape, which is fixed", "threestudio"),
                 _BACKGROUND,
             ),
         ),

@@ -28,6 +28,8 @@ RECIPES: Final = ("dreamfusion", "prolificdreamer", "prolificdreamer-scene", "ss
 # Those that make a room around the cameras in place of an object between them.
 SCENE_RECIPES: Final = ("prolificdreamer-scene",)
 OMEGAS: Final = ("sigma_squared", "constant", "alpha_sigma_squared", "sigma_over_alpha")
+# What the surface stage shows the prior: the object in its colours and a light, or its normals.
+SURFACE_PICTURES: Final = ("shaded", "normals")
 MAXIMUM_PROMPT_LENGTH: Final = 2000
 MAXIMUM_STEPS: Final = 100_000
 MAXIMUM_SEED: Final = 2**63 - 1
@@ -133,6 +135,11 @@ class DistillationSettings:
         perp_neg: keep each view's text away from the other views' (Perp-Neg), against objects
             with several fronts; two more passes through the prior a step.
         clip: largest number of an update before its weight, above 0; None: any.
+        surface_pictures: what the surface stage shows the prior: ``shaded``, shape and colours
+            together, or ``normals``, the shape alone (Fantasia3D, section 3.1); its colours are
+            then left to the texture stage.
+        surface_method: the estimator of the surface stage, its guidance scale being the prior's;
+            empty: the request's.
     """
 
     guidance_scale: float | None = None
@@ -143,6 +150,8 @@ class DistillationSettings:
     negative_after: float = 0.0
     perp_neg: bool = False
     clip: float | None = None
+    surface_pictures: str = "shaded"
+    surface_method: str = ""
 
     @classmethod
     def parse(
@@ -169,6 +178,9 @@ class DistillationSettings:
         """Raise `InvalidRequest` for the first setting that is not allowed."""
         _one_of("omega", self.omega, OMEGAS)
         _one_of("time schedule", self.time_schedule, TIME_SCHEDULES)
+        _one_of("surface pictures", self.surface_pictures, SURFACE_PICTURES)
+        if self.surface_method:
+            _one_of("surface method", self.surface_method, METHODS)
         for name, value, highest in (
             ("guidance scale", self.guidance_scale, 1000.0),
             ("guidance rescale", self.guidance_rescale, 1.0),
@@ -254,6 +266,25 @@ class GenerationRequest:
     def refines(self) -> bool:
         """Whether the shape of a mesh that is there may change."""
         return bool(self.start) and "surface" in self.stages
+
+    @property
+    def surface_method(self) -> str:
+        """The estimator of the surface stage."""
+        return self.distillation.surface_method or self.method
+
+    @property
+    def learns(self) -> bool:
+        """Whether a stage is distilled by VSD, whose adapter learns in the prior's network."""
+        return "vsd" in (self.method, self.surface_method)
+
+    @property
+    def paints_from_nothing(self) -> bool:
+        """Whether the texture stage is the first that decides on colours: of a mesh of the user's.
+
+        Of one that is refined it is where the surface stage shows the prior no colours.
+        """
+        is_shape_alone = self.distillation.surface_pictures == "normals"
+        return bool(self.start) and (not self.refines or is_shape_alone)
 
     def validated(self) -> GenerationRequest:
         """The request with its texts normalised (NFC, outer blanks removed).

@@ -78,6 +78,11 @@ class DistillationStage(ABC):
     def noise_levels(self) -> tuple[float, float]:
         """The interval in [0, 1] that this step draws its noise levels from."""
 
+    @property
+    def method(self) -> str:
+        """The estimator."""
+        return self.job.request.method
+
     def negative_share(self) -> float:
         """How far the negative prompt has taken the empty one's place, 0 to 1."""
         return 1.0
@@ -99,12 +104,16 @@ class DistillationStage(ABC):
         views = self.views()
         pictures = self.draw(views)
         loss = self.guidance.loss(
-            pictures.images, views.cameras, self.noise_levels(), self.negative_share()
+            pictures.images,
+            views.cameras,
+            self.noise_levels(),
+            self.negative_share(),
+            self.method,
         )
         self.optimizer.zero_grad()
         (loss + pictures.regularisation).backward()
         self.optimizer.step()
-        self.guidance.learn(pictures.images, views.cameras)
+        self.guidance.learn(pictures.images, views.cameras, self.method)
         self.step += 1
         return pictures.metrics
 

@@ -56,7 +56,8 @@ Settings = Annotated[
     typer.Option(
         "--set",
         help="NAME=VALUE of the method, repeatable: guidance_scale, guidance_rescale, "
-        "threshold, omega, time_schedule, negative_after, perp_neg, clip.",
+        "threshold, omega, time_schedule, negative_after, perp_neg, clip, surface_pictures, "
+        "surface_method.",
     ),
 ]
 Preset = Annotated[str, typer.Option(help=f"Effort: {', '.join(PRESETS)}.")]

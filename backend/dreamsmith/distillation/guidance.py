@@ -45,7 +45,7 @@ class Guidance:
                     job.settings.field_steps or job.settings.texture_steps
                 ),
             )
-            if self._method == "vsd"
+            if job.request.learns
             else None
         )
 
@@ -55,6 +55,7 @@ class Guidance:
         cameras: Cameras,
         noise_levels: tuple[float, float],
         negative_share: float = 1.0,
+        method: str = "",
     ) -> Tensor:
         """A scalar whose gradient with respect to the pictures is the method's update.
 
@@ -63,7 +64,9 @@ class Guidance:
             cameras: from where they were rendered, B of them, in groups of the prior's ``group``.
             noise_levels: the interval in [0, 1] to draw from.
             negative_share: how far the negative prompt has taken the empty one's place, 0 to 1.
+            method: the estimator; empty: the request's.
         """
+        method = method or self._method
         x = self._prior.encode_image(images)
         count, group = len(x), self._prior.group
         low, high = noise_levels
@@ -73,7 +76,7 @@ class Guidance:
         with torch.no_grad():
             x_t = self._prior.add_noise(x.detach(), noise, t)
             eps_text, eps_uncond = self._predictions(x_t, t, cameras, negative_share)
-            estimate = self._estimate(x_t, t, noise, eps_text, eps_uncond, cameras)
+            estimate = self._estimate(method, x_t, t, noise, eps_text, eps_uncond, cameras)
             if self._settings.clip is not None:
                 estimate = clip(estimate, self._settings.clip)
             omega = OMEGAS[self._settings.omega](*self._prior.alpha_sigma(t))
@@ -121,6 +124,7 @@ class Guidance:
 
     def _estimate(
         self,
+        method: str,
         x_t: Tensor,
         t: Tensor,
         noise: Tensor,
@@ -128,33 +132,34 @@ class Guidance:
         eps_uncond: Tensor,
         cameras: Cameras,
     ) -> Tensor:
-        """What the method says the pictures should move by."""
-        scale = self._settings.guidance_scale
+        """What a method says the pictures should move by."""
+        # The scale that is asked for is of the request's method; another takes the prior's.
+        scale = self._settings.guidance_scale if method == self._method else None
         seen = {"eps_text": eps_text, "eps_uncond": eps_uncond, "noise": noise, "t": t}
-        if self._method == "csd":
+        if method == "csd":
             return csd(**seen)
-        if self._method == "ssd":
+        if method == "ssd":
             threshold = self._settings.threshold
             threshold = self._prior.ssd_threshold if threshold is None else threshold
             return ssd(**seen, threshold=threshold)
         if scale is None:
             vsd_scale = self._prior.vsd.guidance_scale
-            scale = vsd_scale if self._method == "vsd" else self._prior.guidance_scale
+            scale = vsd_scale if method == "vsd" else self._prior.guidance_scale
         if self._settings.guidance_rescale:
             guided = classifier_free(eps_text, eps_uncond, scale)
             levels, share = self._prior.alpha_sigma(t), self._settings.guidance_rescale
             # It holds its guidance already.
             seen["eps_text"] = rescale_guidance(guided, eps_text, x_t, *levels, share)
             scale = 1.0
-        if self._particle is None:
+        if self._particle is None or method != "vsd":
             return sds(**seen, guidance_scale=scale)
         poses = cameras.camera_to_world.to(self._device)
         eps_particle = self._particle.predict(x_t, t, self._prompts.plain(len(x_t)), poses)
         return vsd(**seen, eps_particle=eps_particle, guidance_scale=scale)
 
-    def learn(self, images: Tensor, cameras: Cameras) -> None:
+    def learn(self, images: Tensor, cameras: Cameras, method: str = "") -> None:
         """VSD's second half of a step: the particle's own score learns from the same pictures."""
-        if self._particle is not None:
+        if self._particle is not None and (method or self._method) == "vsd":
             self._particle.train_step(
                 self._prior.encode_image(images.detach()),
                 self._prompts.plain(len(images)),

@@ -45,7 +45,7 @@ class StageSpeed:
 def bench_stages(request: GenerationRequest, steps: int = 40) -> Iterator[StageSpeed]:
     """Run ``steps`` steps of each stage of a request, one stage after the other, and time them."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    prior = load_prior(request.prior, device, trainable=request.method == "vsd")
+    prior = load_prior(request.prior, device, trainable=request.learns)
     job = Job(request.validated(), settings_for(request), prior, device)
     stage: DistillationStage = FieldStage(job, Guidance(job))
     field_seconds: float | None = None

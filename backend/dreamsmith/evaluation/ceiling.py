@@ -23,6 +23,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
+from torch.nn.functional import avg_pool2d, interpolate
 
 from dreamsmith.asset.model import Asset
 from dreamsmith.asset.preview import png_bytes
@@ -42,7 +43,7 @@ from dreamsmith.files import write_atomic
 from dreamsmith.job import Job, Views
 from dreamsmith.presets import settings_for
 from dreamsmith.priors import load_prior
-from dreamsmith.priors.bundled.render import color_table, shade, trace
+from dreamsmith.priors.bundled.render import EMPTY, GeometryBuffers, color_table, shade, trace
 from dreamsmith.priors.bundled.sheet import tile
 from dreamsmith.priors.bundled.solids import solid_program
 from dreamsmith.priors.bundled.vocabulary import pattern_color
@@ -94,6 +95,7 @@ class TruthGuidance(Guidance):
         cameras: Cameras,
         noise_levels: tuple[float, float],
         negative_share: float = 1.0,
+        method: str = "",
     ) -> Tensor:
         """See `Guidance.loss`."""
         x = self._prior.encode_image(images)
@@ -111,6 +113,8 @@ class TruthGuidance(Guidance):
         buffers = trace(
             [solid_program(self.solid)] * count, views.cameras, _SUPERSAMPLING * resolution
         )
+        if views.normals:
+            return _normal_pictures(buffers, views.backgrounds.cpu()).to(self._device)
         return shade(
             buffers,
             np.stack([self._colors] * count),
@@ -119,6 +123,14 @@ class TruthGuidance(Guidance):
             views.ambient.cpu().numpy(),
             views.backgrounds.cpu().numpy(),
         ).to(self._device)
+
+
+def _normal_pictures(buffers: GeometryBuffers, backgrounds: Tensor) -> Tensor:
+    """As `dreamsmith.surface.render.draw_normals` has them, of the true solid, (B, 3, R, R)."""
+    normals = torch.from_numpy(buffers.normal).permute(0, 3, 1, 2) / 127
+    missed = torch.from_numpy(buffers.part == EMPTY)[:, None]
+    behind = interpolate(backgrounds, scale_factor=_SUPERSAMPLING)
+    return avg_pool2d(torch.where(missed, behind, normals / 2 + 0.5), _SUPERSAMPLING)
 
 
 def perfect_asset(request: GenerationRequest, progress: Callable[[], None] = lambda: None) -> Asset:
@@ -199,7 +211,7 @@ def _overlap(field: FieldStage, solid: str) -> float:
 def job_of(request: GenerationRequest) -> WatchedJob:
     """A job of a request on this machine; its prior is loaded."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    prior = load_prior(request.prior, device, trainable=request.method == "vsd")
+    prior = load_prior(request.prior, device, trainable=request.learns)
     return WatchedJob(request, settings_for(request), prior, device)
 
 

@@ -174,7 +174,7 @@ def compare_file(
         torch.zeros(VIEWS, dtype=torch.bool, device=device),
     )
     vertices, triangles = surface or stage.triangle_mesh()
-    live = stage.shaded(views, vertices, triangles).cpu()
+    live = stage.pictures(views, vertices, triangles).cpu()
     covered = render_surface(stage.rasterizer, vertices, triangles, cameras, resolution).covered
     file, file_covered = _file_pictures(read_glb(glb), stage.rasterizer, views, _placement(stage))
     return Pair(live.clamp(0, 1), file.clamp(0, 1).cpu(), covered.cpu(), file_covered.cpu())

@@ -112,20 +112,55 @@ def shade_surface(
         shape (B, 3, R, R), with gradients to vertices (silhouette, shading, and position where
         ``color_at`` has one), to the colours and to the background.
     """
-    batch, row, column = buffers.covered.nonzero(as_tuple=True)
-    points = buffers.position.permute(0, 2, 3, 1)[batch, row, column]
-    color = color_at(points)
+    seen = buffers.covered.nonzero(as_tuple=True)
+    color = color_at(_at(buffers.position, seen))
     if lights is not None:
-        normals = buffers.normal.permute(0, 2, 3, 1)[batch, row, column]
+        batch, normals = seen[0], _at(buffers.normal, seen)
         cosine = (normals * lights.to(normals)[batch]).sum(-1, keepdim=True).clamp_min(0)
         share = torch.as_tensor(ambient, dtype=color.dtype, device=color.device)
         share = share.expand(len(buffers.covered))[batch, None]
         color = color * (share + (1 - share) * cosine)
+    return _composited(rasterizer, buffers, seen, color, background)
+
+
+def draw_normals(rasterizer: Rasterizer, buffers: SurfaceBuffers, background: Tensor) -> Tensor:
+    """Pictures of the normals ``n`` in the world, as colours ``(n + 1) / 2``.
+
+    Fantasia3D, section 3.1. In the world's frame, in which its code and threestudio's optimise: a
+    side of the object has the same colour from wherever it is seen.
+
+    Args:
+        rasterizer: the one that made ``buffers``.
+        buffers: from `render_surface`.
+        background: broadcastable to (B, 3, R, R), in [0, 1].
+
+    Returns:
+        shape (B, 3, R, R), in [0, 1], with gradients to vertices, through the silhouette too, and
+        to the background.
+    """
+    seen = buffers.covered.nonzero(as_tuple=True)
+    return _composited(rasterizer, buffers, seen, _at(buffers.normal, seen) / 2 + 0.5, background)
+
+
+def _at(values: Tensor, pixels: tuple[Tensor, ...]) -> Tensor:
+    """Of pictures (B, C, R, R) the pixels that are named by batch, row and column: (P, C)."""
+    batch, row, column = pixels
+    return values.permute(0, 2, 3, 1)[batch, row, column]
+
+
+def _composited(
+    rasterizer: Rasterizer,
+    buffers: SurfaceBuffers,
+    pixels: tuple[Tensor, ...],
+    color: Tensor,
+    background: Tensor,
+) -> Tensor:
+    """Colours (P, 3) of the pixels that are covered before a background, antialiased."""
     count, resolution = buffers.covered.shape[:2]
     image = background.to(color).expand(count, 3, resolution, resolution).permute(0, 2, 3, 1)
     if len(buffers.triangles) == 0:
         return image.permute(0, 3, 1, 2)
-    image = image.contiguous().index_put((batch, row, column), color)
+    image = image.contiguous().index_put(pixels, color)
     image = rasterizer.antialias(image, buffers.rast, buffers.pos_clip, buffers.triangles)
     return image.permute(0, 3, 1, 2)
 

@@ -36,7 +36,12 @@ from dreamsmith.surface.own_shape import mesh_distances
 from dreamsmith.surface.picture import surface_picture
 from dreamsmith.surface.preview import colored_mesh
 from dreamsmith.surface.regularise import laplacian, normal_consistency, sign_change
-from dreamsmith.surface.render import SurfaceBuffers, render_surface, shade_surface
+from dreamsmith.surface.render import (
+    SurfaceBuffers,
+    draw_normals,
+    render_surface,
+    shade_surface,
+)
 from dreamsmith.surface.tetrahedra import TetrahedralGrid, body_centred_grid
 
 _DISTANCE_LEARNING_RATE = 1e-3
@@ -97,11 +102,13 @@ class MeshStage(DistillationStage):
         """What says the colours of the points that ``buffers`` show, in their order."""
         return self.field.albedo
 
-    def shaded(self, views: Views, vertices: Tensor, triangles: Tensor) -> Tensor:
-        """Pictures of the mesh, shape (B, 3, R, R)."""
+    def pictures(self, views: Views, vertices: Tensor, triangles: Tensor) -> Tensor:
+        """What ``views`` see of the mesh, shape (B, 3, R, R)."""
         buffers = render_surface(
             self.rasterizer, vertices, triangles, views.cameras, views.backgrounds.shape[-1]
         )
+        if views.normals:
+            return draw_normals(self.rasterizer, buffers, views.backgrounds)
         return shade_surface(
             self.rasterizer,
             buffers,
@@ -125,7 +132,7 @@ class MeshStage(DistillationStage):
 
 
 class SurfaceStage(MeshStage):
-    """Optimises signed distances, deformation and colour together.
+    """Optimises signed distances and deformation, and with them colour, where the prior sees it.
 
     Attributes:
         surface: the shape.
@@ -146,11 +153,13 @@ class SurfaceStage(MeshStage):
     def _use(self, surface: TetrahedralSurface) -> None:
         self.surface = surface.to(self.job.device)
         self.modules["surface"] = self.surface
+        # Pictures of normals say nothing of colours: they stay as they are until the texture stage.
+        colors = [] if self._shows_normals else self.color_parameters()
         self.optimizer = torch.optim.Adam(
             [
                 {"params": [self.surface.signed_distance], "lr": _DISTANCE_LEARNING_RATE},
                 {"params": [self.surface.deformation], "lr": _DEFORMATION_LEARNING_RATE},
-                {"params": self.color_parameters(), "lr": _COLOR_LEARNING_RATE},
+                {"params": colors, "lr": _COLOR_LEARNING_RATE},
             ],
             betas=(0.9, 0.99),
             eps=1e-15,
@@ -200,7 +209,7 @@ class SurfaceStage(MeshStage):
             surface.deformation.copy_(before.deformation[place] * known[:, None])
         moments = [self.optimizer.state[p] for p in self.optimizer.param_groups[0]["params"]]
         moments += [self.optimizer.state[p] for p in self.optimizer.param_groups[1]["params"]]
-        rest = [(p, self.optimizer.state[p]) for p in self.color_parameters()]
+        rest = [(p, self.optimizer.state[p]) for p in self.optimizer.param_groups[2]["params"]]
         self._use(surface)
         for parameter, state in rest:
             self.optimizer.state[parameter] = state
@@ -237,6 +246,22 @@ class SurfaceStage(MeshStage):
             )
         return stage
 
+    @property
+    def method(self) -> str:
+        """The estimator, which may be another than the other stages'."""
+        return self.job.request.surface_method
+
+    @property
+    def _shows_normals(self) -> bool:
+        return self.job.request.distillation.surface_pictures == "normals"
+
+    def views(self) -> Views:
+        """From where this step looks, and whether at colours or at normals."""
+        settings = self.job.settings
+        return self.job.draw_views(
+            settings.batch_size, settings.render_resolution, normals=self._shows_normals
+        )
+
     def advance(self) -> dict[str, float]:
         """One step; returns numbers to show."""
         metrics = super().advance()
@@ -271,7 +296,7 @@ class SurfaceStage(MeshStage):
             + _LAPLACIAN * laplacian(vertices, triangles)
             + _SIGN_CHANGE * sign_change(self.surface.signed_distance, self.surface.grid.edges)
         )
-        images = self.shaded(views, vertices, triangles)
+        images = self.pictures(views, vertices, triangles)
         return Pictures(images, regularisation, {"triangles": float(len(triangles))})
 
 

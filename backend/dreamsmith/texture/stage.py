@@ -69,8 +69,8 @@ class TextureStage(MeshStage):
         self._dense = _FixedMesh().to(job.device) if job.request.normal_map else None
         if self._dense is not None:
             self.modules["dense_mesh"] = self._dense
-        is_painting = job.start is not None and not job.request.refines
-        rate = _PAINTING_LEARNING_RATE if is_painting else _LEARNING_RATE
+        self.begins = job.request.paints_from_nothing
+        rate = _PAINTING_LEARNING_RATE if self.begins else _LEARNING_RATE
         self.optimizer = torch.optim.Adam(
             self.color_parameters(), lr=rate, betas=(0.9, 0.99), eps=1e-15
         )
@@ -148,7 +148,7 @@ class TextureStage(MeshStage):
     def draw(self, views: Views) -> Pictures:
         """Rasterised pictures."""
         vertices, triangles = self.triangle_mesh()
-        images = self.shaded(views, vertices, triangles)
+        images = self.pictures(views, vertices, triangles)
         return Pictures(images, 0.0, {"triangles": float(len(triangles))})
 
 

@@ -33,6 +33,8 @@ _WAYS: Final = {
     "negative after": "distillation.negative_after",
     "perp neg": "distillation.perp_neg",
     "clip": "distillation.clip",
+    "surface pictures": "distillation.surface_pictures",
+    "surface method": "distillation.surface_method",
     "lora": "loras",
     "start": "start",
     "stages": "stages",
