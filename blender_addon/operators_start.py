@@ -110,8 +110,8 @@ class DREAMSMITH_OT_texture_selected(_OfSelected, bpy.types.Operator):
             wanted["start_file"] = _write(folder, start_mesh.base_arrays(context, item))
             return
         texture = start_texture.of(item, wanted["texture_size"])
-        # It keeps its size.
-        wanted["texture_size"] = 0
+        # It keeps its size, and the material its roughness and metallic.
+        wanted |= {"texture_size": 0, "pbr": False}
         arrays = start_mesh.base_arrays(context, item, texture.layer)
         if wanted["mask"]:
             weights = start_texture.weights(item, wanted["mask"])[arrays["triangles"]]

@@ -19,6 +19,7 @@ FIELDS = (
     "face_budget",
     "normal_map",
     "lods",
+    "pbr",
     "seed",
     "variations",
     "height",
@@ -86,6 +87,13 @@ def fields(**common: Any) -> dict[str, Any]:
             name="Normal Map",
             description="Shade the finished mesh like the surface before its triangles were "
             "reduced to the face budget",
+            default=False,
+            **common,
+        ),
+        "pbr": p.BoolProperty(
+            name="Roughness and Metallic",
+            description="Optimise roughness and metallic with the colours, as a texture of their "
+            "own, in place of one value each",
             default=False,
             **common,
         ),

@@ -126,6 +126,7 @@ def build(values: Mapping[str, Any]) -> dict[str, Any]:
         )
     request["normal_map"] = bool(values["normal_map"])
     request["lods"] = int(values["lods"])
+    request["pbr"] = bool(values["pbr"])
     for name in RANGES:
         low, high = (float(end) for end in values[name])
         if low > high:
@@ -154,6 +155,7 @@ def values_of(request: Mapping[str, Any]) -> dict[str, Any]:
     values["face_budget"] = request.get("face_budget", 0)
     values["normal_map"] = request.get("normal_map", False)
     values["lods"] = request.get("lods", 0)
+    values["pbr"] = request.get("pbr", False)
     for name, field in RANGE_FIELDS.items():
         if field in request:
             values[name] = tuple(request[field])

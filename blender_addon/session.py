@@ -66,6 +66,7 @@ class Result:
         variation: its number, from 1.
         normal_png: its normal map; empty for none.
         lod: its level of detail; 0 for the asset itself.
+        metallic_roughness_png: roughness in green, metallic in blue; empty where they are constant.
     """
 
     mesh: arrays.MeshArrays
@@ -75,6 +76,7 @@ class Result:
     variation: int = 1
     normal_png: bytes = b""
     lod: int = 0
+    metallic_roughness_png: bytes = b""
 
     @classmethod
     def from_message(cls, header: Mapping[str, Any], blocks: Mapping[str, memoryview]) -> Result:
@@ -92,6 +94,7 @@ class Result:
             bytes(blocks.get("normal", b"")),
             # Results of older versions on this disk do not say it.
             int(header.get("lod", 0)),
+            bytes(blocks.get("metallic_roughness", b"")),
         )
 
 

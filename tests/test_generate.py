@@ -33,6 +33,7 @@ REQUEST = GenerationRequest(
     texture_size=128,
     height_metres=0.25,
     normal_map=True,
+    pbr=True,
 )
 
 
@@ -55,6 +56,7 @@ def same(one: Asset, other: Asset) -> bool:
         and np.array_equal(one.mesh.corner_uv, other.mesh.corner_uv)
         and one.albedo_png == other.albedo_png
         and one.normal_png == other.normal_png
+        and one.metallic_roughness_png == other.metallic_roughness_png
     )
 
 
@@ -90,6 +92,7 @@ def test_the_asset_is_a_closed_mesh_that_stands_on_the_floor(whole: list[Event])
     assert uv is not None and uv.min() >= 0 and uv.max() <= 1
     assert asset.albedo_png.startswith(b"\x89PNG")
     assert png_pixels(asset.normal_png).shape == (128, 128, 3)
+    assert png_pixels(asset.metallic_roughness_png).shape == (128, 128, 3)
     assert asset.turntable_png.startswith(b"\x89PNG")
     assert asset.animation_webp[8:12] == b"WEBP"
     assert json.loads(json.dumps(asset.provenance))["prompt"] == "a red mug"

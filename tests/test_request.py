@@ -133,6 +133,14 @@ def test_a_request_survives_the_way_through_plain_values(
     assert again.fingerprint() == request.fingerprint()
 
 
+@pytest.mark.parametrize("kept", [{"keep_texture": True}, {"mask": "mask.png"}], ids=str)
+def test_a_texture_that_is_kept_keeps_its_roughness(kept: dict[str, object]) -> None:
+    asked = dataclasses.replace(MUG, start="mug.glb", pbr=True)
+    assert asked.validated().pbr
+    with pytest.raises(InvalidRequest, match="keeps its roughness and metallic: leave pbr out"):
+        dataclasses.replace(asked, **kept).validated()
+
+
 def test_an_unknown_field_is_refused_by_name() -> None:
     with pytest.raises(InvalidRequest, match="'promt' is no field"):
         GenerationRequest.from_dict({"promt": "a mug"})

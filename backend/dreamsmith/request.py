@@ -231,6 +231,8 @@ class GenerationRequest:
         normal_map: whether the finished mesh is shaded like the surface before its triangles were
             reduced to the face budget.
         lods: levels of detail that the asset has besides, 0 to 4.
+        pbr: whether the texture stage optimises roughness and metallic too, for a texture of their
+            own.
     """
 
     prompt: str
@@ -256,6 +258,7 @@ class GenerationRequest:
     texture_size: int | None = None
     normal_map: bool = False
     lods: int = 0
+    pbr: bool = False
 
     @property
     def is_scene(self) -> bool:
@@ -358,6 +361,10 @@ class GenerationRequest:
             raise InvalidRequest(
                 field,
                 f"{field} is of a mesh that is painted: name one with --start and --stages texture",
+            )
+        if self.pbr:
+            raise InvalidRequest(
+                "pbr", f"with {field} a material keeps its roughness and metallic: leave pbr out"
             )
         if self.texture_size is not None:
             raise InvalidRequest(

@@ -34,6 +34,8 @@ def finished(
     tree.links.new(texture.outputs["Color"], shader.inputs["Base Color"])
     if result.normal_png:
         _add_normal_map(tree, shader, name, result.normal_png)
+    if result.metallic_roughness_png:
+        _add_metallic_roughness(tree, shader, name, result)
     shader.inputs["Roughness"].default_value = result.roughness
     shader.inputs["Metallic"].default_value = result.metallic
     material.roughness = result.roughness
@@ -51,6 +53,20 @@ def _add_texture(
     texture.image = picture
     texture.location = location
     return texture
+
+
+def _add_metallic_roughness(
+    tree: bpy.types.NodeTree, shader: bpy.types.ShaderNode, name: str, result: Result
+) -> None:
+    """As glTF packs them, and Blender's importer takes them apart: green and blue."""
+    png = result.metallic_roughness_png
+    picture = image.packed(f"{name} Metallic Roughness", png, "Non-Color")
+    texture = _add_texture(tree, picture, (-520, 20))
+    channels = tree.nodes.new("ShaderNodeSeparateColor")
+    channels.location = (-220, 20)
+    tree.links.new(texture.outputs["Color"], channels.inputs["Color"])
+    tree.links.new(channels.outputs["Green"], shader.inputs["Roughness"])
+    tree.links.new(channels.outputs["Blue"], shader.inputs["Metallic"])
 
 
 def _add_normal_map(

@@ -74,8 +74,9 @@ def _one(
     specs, blocks = arrays(connection.schema, files["mesh"].arrays, mesh)
     edges.add(specs, blocks)
     blocks["albedo"] = _read(connection, files["albedo.png"])
-    if _named("normal.png", number, lod) in there:
-        blocks["normal"] = _read(connection, there[_named("normal.png", number, lod)])
+    for block in ("normal", "metallic_roughness"):
+        if _named(f"{block}.png", number, lod) in there:
+            blocks[block] = _read(connection, there[_named(f"{block}.png", number, lod)])
     roughness, metallic = _material(connection, files["model.glb"])
     header = {"arrays": specs, "roughness": roughness, "metallic": metallic}
     return header | {"variation": number, "lod": lod}, blocks

@@ -204,7 +204,7 @@ class Generation:
         spec.stages.extend(request.get("stages", ()))
         if "band" in request:
             spec.band = request["band"]
-        for name in ("keep_texture", "normal_map"):
+        for name in ("keep_texture", "normal_map", "pbr"):
             if request.get(name):
                 setattr(spec, name, True)
         return spec

@@ -69,6 +69,8 @@ TEXTS = {
     "Shade the finished mesh like the surface before its triangles were reduced to the face budget": "Ombrer le maillage terminé comme la surface avant la réduction de ses triangles au budget",
     "Levels of Detail": "Niveaux de détail",
     "Coarser meshes to make besides, for when the object is far away: each has a quarter of the triangles and half the texture's edge of the one before, and comes hidden as a child of the object": "Maillages plus grossiers à créer en plus, pour quand l’objet est loin : chacun a le quart des triangles et la moitié du côté de texture du précédent, et arrive caché comme enfant de l’objet",
+    "Roughness and Metallic": "Rugosité et métallique",
+    "Optimise roughness and metallic with the colours, as a texture of their own, in place of one value each": "Optimiser la rugosité et le caractère métallique avec les couleurs, dans une texture à part, au lieu d’une valeur pour chacun",
     "Steps": "Étapes",
     "Optimisation steps of the shape; 0 takes the preset's": "Étapes d’optimisation de la forme ; 0 prend celles du préréglage",
     # Cameras.

@@ -69,6 +69,8 @@ TEXTS = {
     "Shade the finished mesh like the surface before its triangles were reduced to the face budget": "Das fertige Mesh schattieren wie die Oberfläche, bevor ihre Dreiecke auf die Höchstzahl verringert wurden",
     "Levels of Detail": "Detailstufen",
     "Coarser meshes to make besides, for when the object is far away: each has a quarter of the triangles and half the texture's edge of the one before, and comes hidden as a child of the object": "Gröbere Meshes, die dazu entstehen, für wenn das Objekt weit weg ist: jedes hat ein Viertel der Dreiecke und die halbe Texturkante des vorigen, und kommt verborgen als Kind des Objekts",
+    "Roughness and Metallic": "Rauheit und Metallisch",
+    "Optimise roughness and metallic with the colours, as a texture of their own, in place of one value each": "Rauheit und Metallisch mit den Farben optimieren, in einer eigenen Textur, statt je eines Wertes",
     "Steps": "Schritte",
     "Optimisation steps of the shape; 0 takes the preset's": "Optimierungsschritte der Form; 0 nimmt die der Vorgabe",
     # Cameras.

@@ -45,6 +45,18 @@ def test_an_obj_has_its_normal_map(asset: Asset) -> None:
     assert b"map_Bump" not in model_files(asset, "torus", ".obj")["torus.mtl"]
 
 
+def test_an_obj_has_roughness_and_metallic_as_pictures_of_their_own(asset: Asset) -> None:
+    texels = np.zeros((4, 4, 3), np.uint8)
+    texels[..., 0], texels[..., 1], texels[..., 2] = 255, 40, 200
+    mapped = dataclasses.replace(asset, metallic_roughness_png=png_bytes(texels), roughness=1.0)
+    files = model_files(mapped, "torus", ".obj")
+    for name, value in (("roughness", 40), ("metallic", 200)):
+        assert (png_pixels(files[f"torus.{name}.png"]) == value).all()
+    library = files["torus.mtl"].decode()
+    assert "map_Pr torus.roughness.png" in library and "map_Pm torus.metallic.png" in library
+    assert b"map_P" not in model_files(asset, "torus", ".obj")["torus.mtl"]
+
+
 def test_an_obj_has_its_texture_and_material_and_seams_that_do_not_tear(
     asset: Asset, tmp_path: Path
 ) -> None:

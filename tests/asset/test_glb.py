@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -64,6 +65,28 @@ def test_glb_has_one_node_without_a_transform_and_the_material_packed(asset: Ass
     (image,) = tree["images"]
     assert image["mimeType"] == "image/png"
     assert "bufferView" in image
+
+
+def test_glb_has_roughness_and_metallic_as_one_linear_texture(asset: Asset) -> None:
+    texels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    mapped = dataclasses.replace(
+        asset, metallic_roughness_png=png_bytes(texels), roughness=1.0, metallic=1.0
+    )
+    tree = header(glb_bytes(mapped))
+    (material,) = tree["materials"]
+    assert "occlusionTexture" not in material
+    physical = material["pbrMetallicRoughness"]
+    # What is 1 need not be said.
+    assert physical.get("roughnessFactor", 1.0) == physical.get("metallicFactor", 1.0) == 1.0
+    sources = {
+        name: tree["textures"][physical[name]["index"]]["source"]
+        for name in ("baseColorTexture", "metallicRoughnessTexture")
+    }
+    assert len(set(sources.values())) == 2 and len(tree["images"]) == 2
+    read = read_glb(glb_bytes(mapped))
+    np.testing.assert_array_equal(png_pixels(read.metallic_roughness_png), texels)
+    assert (read.roughness, read.metallic) == (1.0, 1.0)
+    assert read_glb(glb_bytes(asset)).metallic_roughness_png == b""
 
 
 def test_glb_is_y_up_with_its_front_to_plus_z(asset: Asset) -> None:

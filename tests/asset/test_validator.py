@@ -55,11 +55,12 @@ KINDS = (
     "largest texture",
     "no provenance",
     "normal map",
+    "roughness and metallic",
     "plain",
 )
 
 
-def asset_like(kind: str) -> Asset:
+def asset_like(kind: str) -> Asset:  # noqa: PLR0911
     ring = mesh_of(torus(), 16)
     flat = unwrap(decimate(ring, 300), 64)
     a, b, c = flat.positions[flat.triangles].swapaxes(0, 1)
@@ -79,6 +80,9 @@ def asset_like(kind: str) -> Asset:
         case "normal map":
             normals = bake_normal_map(flat, Transfer.from_normals(ring), 64)
             return dataclasses.replace(asset_of(ring, 64), mesh=flat, normal_png=png_bytes(normals))
+        case "roughness and metallic":
+            texels = np.full((64, 64, 3), (255, 90, 30), np.uint8)
+            return asset_of(ring, 64, metallic_roughness_png=png_bytes(texels), roughness=1.0)
     return asset_of(ring, 256, **{"provenance": {}} if kind == "no provenance" else {})
 
 

@@ -28,6 +28,7 @@ CHEAP = {
     "face_budget": 400,
     "texture_size": 256,
     "normal_map": True,
+    "pbr": True,
     "lods": 1,
 }
 

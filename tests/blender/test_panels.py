@@ -142,7 +142,14 @@ def test_the_panel_asks_for_everything(pump: ModuleType) -> None:
     cameras = draw("DREAMSMITH_PT_cameras")
     assert {"azimuth", "elevation", "distance", "fov"} <= set(cameras.texts("prop"))
     advanced = draw("DREAMSMITH_PT_advanced")
-    assert advanced.texts("prop") == ["texture_size", "face_budget", "normal_map", "lods", "steps"]
+    assert advanced.texts("prop") == [
+        "texture_size",
+        "face_budget",
+        "normal_map",
+        "pbr",
+        "lods",
+        "steps",
+    ]
 
 
 def test_what_stays_of_a_texture_is_asked_where_there_is_a_mesh(pump: ModuleType) -> None:

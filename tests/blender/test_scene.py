@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from types import ModuleType
 
@@ -189,6 +190,21 @@ def test_a_normal_map_is_no_colour(scene: ModuleType) -> None:
     picture = node.inputs["Color"].links[0].from_node.image
     assert bytes(picture.packed_file.data) == flat
     assert picture.colorspace_settings.name == "Non-Color"
+
+
+def test_roughness_and_metallic_are_channels_of_one_picture(scene: ModuleType) -> None:
+    session, plain, packed = meshes.session(), meshes.result(), meshes.png(255, 90, 30)
+    session.results = [dataclasses.replace(plain, metallic_roughness_png=packed)]
+    shader = scene.finish(session).active_material.node_tree.nodes["Principled BSDF"]
+    for name, channel in (("Roughness", "Green"), ("Metallic", "Blue")):
+        (link,) = shader.inputs[name].links
+        assert (link.from_node.type, link.from_socket.name) == ("SEPARATE_COLOR", channel)
+        picture = link.from_node.inputs["Color"].links[0].from_node.image
+        assert bytes(picture.packed_file.data) == packed
+        assert picture.colorspace_settings.name == "Non-Color"
+    # The same picture for both.
+    images = [image for image in bpy.data.images if image.name.endswith("Metallic Roughness")]
+    assert len(images) == 1
 
 
 def test_solid_view_shows_the_mean_colour(scene: ModuleType) -> None:

@@ -31,7 +31,7 @@ from dreamsmith.request import METHODS, RECIPES
 from dreamsmith.wire.arrays import unpack_mesh
 from dreamsmith.wire.job import Artifact, Job, State
 
-FIRST = replace(small_request(), normal_map=True, lods=1)
+FIRST = replace(small_request(), normal_map=True, pbr=True, lods=1)
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,13 @@ def test_a_job_succeeds_with_all_its_artifacts(finished: Finished) -> None:
         "turntable.png",
         "animation.webp",
         "normal.png",
+        "metallic_roughness.png",
         "provenance.json",
         "model.lod1.glb",
         "mesh.lod1",
         "albedo.lod1.png",
         "normal.lod1.png",
+        "metallic_roughness.lod1.png",
     ]
 
 

@@ -58,6 +58,7 @@ REQUESTS = st.builds(
     texture_size=st.none() | st.sampled_from((64, 4096)),
     normal_map=st.booleans(),
     lods=st.integers(0, 4),
+    pbr=st.booleans(),
 )
 
 

@@ -13,7 +13,7 @@ from trimesh.exchange.ply import export_ply
 from dreamsmith import __version__
 from dreamsmith.asset.glb import corner_normals, glb_bytes, to_y_up
 from dreamsmith.asset.model import Asset, Mesh
-from dreamsmith.asset.preview import png_pixels
+from dreamsmith.asset.preview import png_bytes, png_pixels
 
 
 def model_files(asset: Asset, stem: str, suffix: str) -> dict[str, bytes]:
@@ -29,11 +29,22 @@ def model_files(asset: Asset, stem: str, suffix: str) -> dict[str, bytes]:
         return {name: _ply(asset)}
     if suffix.lower() != ".obj":
         return {name: glb_bytes(asset)}
-    textures = {f"{stem}.png": asset.albedo_png}
+    # What each picture is to the material: roughness, metallic and normals (map_Bump) as Blender,
+    # among others, reads and writes them.
+    maps = {"map_Kd": (f"{stem}.png", asset.albedo_png)}
+    if asset.metallic_roughness_png:
+        channels = png_pixels(asset.metallic_roughness_png)
+        for key, kind, channel in (("map_Pr", "roughness", 1), ("map_Pm", "metallic", 2)):
+            grey = channels[..., channel : channel + 1].repeat(3, -1)
+            maps[key] = f"{stem}.{kind}.png", png_bytes(grey)
     if asset.normal_png:
-        textures[f"{stem}.normal.png"] = asset.normal_png
+        maps["map_Bump -bm 1"] = f"{stem}.normal.png", asset.normal_png
     library = f"{stem}.mtl"
-    return textures | {library: _material_library(asset, *textures), name: _obj(asset, library)}
+    lines = [f"{key} {picture}" for key, (picture, _) in maps.items()]
+    return dict(maps.values()) | {
+        library: _material_library(asset, lines),
+        name: _obj(asset, library),
+    }
 
 
 def _obj(asset: Asset, library: str) -> bytes:
@@ -54,15 +65,13 @@ def _obj(asset: Asset, library: str) -> bytes:
     return text.getvalue().encode()
 
 
-def _material_library(asset: Asset, albedo: str, normals: str = "") -> bytes:
-    # Pr, Pm and normal maps as map_Bump: what Blender, among others, reads and writes.
+def _material_library(asset: Asset, maps: list[str]) -> bytes:
     lines = (
         f"newmtl {asset.name}",
         "Kd 1 1 1",
-        f"map_Kd {albedo}",
         f"Pr {asset.roughness:g}",
         f"Pm {asset.metallic:g}",
-        *([f"map_Bump -bm 1 {normals}"] if normals else ()),
+        *maps,
     )
     return ("\n".join(lines) + "\n").encode()
 

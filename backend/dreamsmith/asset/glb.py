@@ -58,8 +58,9 @@ def glb_bytes(asset: Asset) -> bytes:
     vertex = unique[:, 0].astype(np.int64)
     material = PBRMaterial(
         name=asset.name,
-        baseColorTexture=Image.open(io.BytesIO(asset.albedo_png)),
-        normalTexture=Image.open(io.BytesIO(asset.normal_png)) if asset.normal_png else None,
+        baseColorTexture=_opened(asset.albedo_png),
+        normalTexture=_opened(asset.normal_png),
+        metallicRoughnessTexture=_opened(asset.metallic_roughness_png),
         roughnessFactor=asset.roughness,
         metallicFactor=asset.metallic,
     )
@@ -141,15 +142,20 @@ def read_glb(source: Path | bytes) -> Asset:
         name=str(geometry.metadata["name"]),
         mesh=dataclasses.replace(mesh, corner_normals=None),
         albedo_png=_rgb_png(material.baseColorTexture),
-        normal_png=_rgb_png(material.normalTexture) if material.normalTexture else b"",
+        normal_png=_rgb_png(material.normalTexture),
+        metallic_roughness_png=_rgb_png(material.metallicRoughnessTexture),
         roughness=1.0 if material.roughnessFactor is None else float(material.roughnessFactor),
         metallic=1.0 if material.metallicFactor is None else float(material.metallicFactor),
         provenance=provenance,
     )
 
 
-def _rgb_png(picture: Image.Image) -> bytes:
-    return png_bytes(np.asarray(picture.convert("RGB")))
+def _opened(png: bytes) -> Image.Image | None:
+    return Image.open(io.BytesIO(png)) if png else None
+
+
+def _rgb_png(picture: Image.Image | None) -> bytes:
+    return png_bytes(np.asarray(picture.convert("RGB"))) if picture else b""
 
 
 def read_file(path: Path, field: str) -> bytes:

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+from trimesh.visual.material import PBRMaterial
 
 from dreamsmith.asset.glb import parse_scene, placed_meshes, read_file, to_z_up
 from dreamsmith.asset.shape import measure_shape
@@ -46,6 +47,21 @@ class TextureFit:
 
 
 @dataclass(frozen=True)
+class Reflection:
+    """What a material of glTF's says of how it reflects, at the middles of the triangles.
+
+    Attributes:
+        roughness: lowest and highest.
+        metallic: lowest and highest.
+        normal_map: whether there is one.
+    """
+
+    roughness: tuple[float, float]
+    metallic: tuple[float, float]
+    normal_map: bool
+
+
+@dataclass(frozen=True)
 class Inspection:
     """One mesh of a file, in Blender's frame (Z up), where its node puts it.
 
@@ -61,6 +77,7 @@ class Inspection:
         size: in metres along X, Y and Z.
         base: lowest Z, in metres.
         texture: how UVs lie; None where there are none.
+        material: None where the file has none.
     """
 
     name: str
@@ -74,6 +91,7 @@ class Inspection:
     size: tuple[float, float, float]
     base: float
     texture: TextureFit | None
+    material: Reflection | None
 
 
 def inspect_glb(path: Path) -> list[Inspection]:
@@ -103,15 +121,30 @@ def describe(mesh: Inspection) -> list[str]:
     if mesh.volume is not None:
         facing = "" if mesh.volume > 0 else ", its triangles face inward"
         lines.append(f"  volume   {abs(mesh.volume):.4g} cubic metres{facing}")
-    fit = mesh.texture
+    return [*lines, *_describe_texture(mesh.texture), *_describe_material(mesh.material)]
+
+
+def _describe_material(material: Reflection | None) -> list[str]:
+    if material is None:
+        return []
+
+    def between(low: float, high: float) -> str:
+        return f"{low:.2f}" if high - low < 0.005 else f"{low:.2f} to {high:.2f}"
+
+    mapped = ", with a normal map" if material.normal_map else ""
+    roughness, metallic = between(*material.roughness), between(*material.metallic)
+    return [f"  material roughness {roughness}, metallic {metallic}{mapped}"]
+
+
+def _describe_texture(fit: TextureFit | None) -> list[str]:
     if fit is None:
-        return [*lines, "  UVs      none"]
+        return ["  UVs      none"]
     if fit.coverage is None or fit.overlap is None:
         used = "the texture repeats"
     else:
         used = f"{fit.coverage:.0%} of the square used, {fit.overlap:.1%} of that more than once"
     stretch = "without area" if fit.stretch is None else f"stretch {fit.stretch:.2f}"
-    lines.append(f"  UVs      {used}, {stretch}")
+    lines = [f"  UVs      {used}, {stretch}"]
     if fit.texels is not None and fit.texels_per_metre is not None:
         width, height = fit.texels
         lines.append(f"  texture  {width} x {height}, {fit.texels_per_metre:.0f} texels a metre")
@@ -143,6 +176,32 @@ def _inspect(name: str, geometry: Any) -> Inspection:
         size=(width, depth, height),
         base=float(positions[:, 2].min()),
         texture=_texture_fit(geometry.visual, positions[triangles], triangles, areas, flat),
+        material=_reflection(geometry.visual, triangles),
+    )
+
+
+def _reflection(visual: Any, triangles: NDArray[np.int64]) -> Reflection | None:
+    material = getattr(visual, "material", None)
+    if not isinstance(material, PBRMaterial):
+        return None
+    # glTF's own defaults for what is not said; a texture is multiplied by them.
+    factors = [
+        1.0 if factor is None else float(factor)
+        for factor in (material.roughnessFactor, material.metallicFactor)
+    ]
+    seen = np.ones((1, 2))
+    image, uv = material.metallicRoughnessTexture, getattr(visual, "uv", None)
+    if image is not None and uv is not None:
+        texels = np.asarray(image.convert("RGB"))
+        middle = np.asarray(uv, np.float64)[triangles].mean(1) % 1.0
+        column = (middle[:, 0] * image.width).astype(int).clip(0, image.width - 1)
+        row = ((1 - middle[:, 1]) * image.height).astype(int).clip(0, image.height - 1)
+        seen = texels[row, column, 1:] / 255
+    (rough, metal), (rougher, more_metal) = seen.min(0) * factors, seen.max(0) * factors
+    return Reflection(
+        (float(rough), float(rougher)),
+        (float(metal), float(more_metal)),
+        material.normalTexture is not None,
     )
 
 

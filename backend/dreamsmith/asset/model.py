@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 # Of the files that a model can be written to.
 SUFFIXES: Final = (".glb", ".obj", ".ply")
+# Of an asset whose material was not optimised.
+ROUGHNESS: Final = 0.6
+METALLIC: Final = 0.0
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,10 @@ class Asset:
         mesh: with ``corner_uv``; base at z = 0, centred on the Z axis, front towards -Y, metres.
         albedo_png: the base colour texture, sRGB, as PNG bytes.
         normal_png: the tangent-space normal map (`dreamsmith.texture.normal_map`); empty for none.
-        roughness: in [0, 1], constant over the surface.
-        metallic: in [0, 1], constant over the surface.
+        metallic_roughness_png: roughness in green and metallic in blue, linear, red 255, as PNG
+            bytes (glTF 2.0, section 3.9.2); empty where they are constant.
+        roughness: in [0, 1], constant over the surface; a factor of the texture's where it is one.
+        metallic: likewise.
         turntable_png: a contact sheet of the textured mesh seen from all around, PNG bytes.
         animation_webp: one turn of the textured mesh, animated WebP bytes.
         provenance: JSON-serialisable: prompt, seed, method, ranges, versions, times.
@@ -54,8 +59,9 @@ class Asset:
     mesh: Mesh
     albedo_png: bytes
     normal_png: bytes = b""
-    roughness: float = 0.6
-    metallic: float = 0.0
+    metallic_roughness_png: bytes = b""
+    roughness: float = ROUGHNESS
+    metallic: float = METALLIC
     turntable_png: bytes = b""
     animation_webp: bytes = b""
     provenance: dict[str, object] = field(default_factory=dict)

@@ -31,6 +31,7 @@ from dreamsmith.cli.options import (
     NormalMap,
     OptionalMethod,
     Output,
+    Pbr,
     Preset,
     Prior,
     Prompt,
@@ -77,6 +78,7 @@ def generate(
     faces: Faces = None,
     texture_size: TextureSize = None,
     normal_map: NormalMap = False,
+    pbr: Pbr = False,
     lods: Lods = 0,
     workspace: Annotated[
         Path | None, typer.Option(help="Folder of the checkpoint; else one beside the output.")

@@ -30,6 +30,7 @@ from dreamsmith.cli.options import (
     OptionalMethod,
     OptionalOutput,
     Output,
+    Pbr,
     Preset,
     Prior,
     Prompt,
@@ -79,6 +80,7 @@ def submit(
     faces: Faces = None,
     texture_size: TextureSize = None,
     normal_map: NormalMap = False,
+    pbr: Pbr = False,
     lods: Lods = 0,
     priority: Annotated[
         int, typer.Option(help="-10 to 10: of your own waiting jobs the highest starts first.")

@@ -95,6 +95,13 @@ NormalMap = Annotated[
         help="Bake the surface before it is reduced to --faces into a normal map of the result.",
     ),
 ]
+Pbr = Annotated[
+    bool,
+    typer.Option(
+        "--pbr",
+        help="Optimise roughness and metallic too, and bake them into a texture of their own.",
+    ),
+]
 Start = Annotated[
     str,
     typer.Option(
@@ -191,6 +198,7 @@ def request_of(values: dict[str, Any]) -> GenerationRequest:
         face_budget=values["faces"],
         texture_size=values["texture_size"],
         normal_map=values["normal_map"],
+        pbr=values["pbr"],
     )
 
 

@@ -41,7 +41,7 @@ from dreamsmith.presets import settings_for
 from dreamsmith.priors import check_prompt
 from dreamsmith.priors.bundled.sheet import tile
 from dreamsmith.request import GenerationRequest
-from dreamsmith.surface.render import render_surface, shade_surface
+from dreamsmith.surface.render import render_surface, shade_material, shade_surface
 from dreamsmith.surface.textured import texture_colors
 from dreamsmith.texture.finish import finish_asset
 from dreamsmith.texture.stage import TextureStage
@@ -194,22 +194,35 @@ def _file_pictures(
 ) -> tuple[Tensor, Tensor]:
     """Pictures of what a file holds, and where they show it."""
     mesh, device = asset.mesh, views.lights.device
-    assert mesh.corner_uv is not None  # `read_glb` refuses a file without.  # noqa: S101
     vertices = torch.from_numpy(placement.apply(mesh.positions)).to(device)
     triangles = torch.from_numpy(mesh.triangles.astype(np.int64)).to(device)
     buffers = render_surface(
         rasterizer, vertices, triangles, views.cameras, views.backgrounds.shape[-1]
     )
-    colors = texture_colors(
+
+    def seen(png: bytes) -> Tensor:
+        uv = mesh.corner_uv
+        assert uv is not None  # `read_glb` refuses a file without.  # noqa: S101
+        texels = png_pixels(png)
+        return texture_colors(rasterizer, texels, uv, buffers.rast, buffers.pos_clip, triangles)
+
+    colors, background = seen(asset.albedo_png), views.backgrounds
+    if not asset.metallic_roughness_png:
+        image = shade_surface(
+            rasterizer, buffers, lambda _: colors, background, views.lights, views.ambient
+        )
+        return image, buffers.covered
+    factors = colors.new_tensor((asset.roughness, asset.metallic))
+    values = seen(asset.metallic_roughness_png)[:, 1:] * factors
+    material = torch.cat((colors, values), -1)
+    image = shade_material(
         rasterizer,
-        png_pixels(asset.albedo_png),
-        mesh.corner_uv,
-        buffers.rast,
-        buffers.pos_clip,
-        triangles,
-    )
-    image = shade_surface(
-        rasterizer, buffers, lambda _: colors, views.backgrounds, views.lights, views.ambient
+        buffers,
+        lambda _: material,
+        background,
+        views.lights,
+        views.ambient,
+        views.cameras,
     )
     return image, buffers.covered
 
@@ -233,6 +246,7 @@ def main(
     perfect: Annotated[
         bool, typer.Option("--perfect", help="Pictures of the true solid in the prior's place.")
     ] = False,
+    pbr: Annotated[bool, typer.Option("--pbr", help="With roughness and metallic.")] = False,
     seed: Annotated[int, typer.Option(help="Same seed, same assets.")] = 0,
     folder: Annotated[
         Path | None,
@@ -249,7 +263,7 @@ def main(
     with counting_bars(Console(stderr=True)) as bars:
         for prompt in prompts or PROMPTS:
             request = GenerationRequest(
-                prompt, preset=preset, steps=steps, seed=seed, texture_size=texture_size
+                prompt, preset=preset, steps=steps, seed=seed, texture_size=texture_size, pbr=pbr
             )
             numbers = settings_for(request)
             total = numbers.field_steps + numbers.surface_steps + numbers.texture_steps

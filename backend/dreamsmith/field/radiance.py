@@ -74,16 +74,16 @@ class RadianceField(nn.Module):
 
     def density(self, positions: Tensor) -> Tensor:
         """Density at ``positions`` (N, 3) within the bound, not negative, shape (N,)."""
-        return self._density(positions, self._encode(positions))
+        return self._density(positions, self.encode(positions))
 
     def density_and_albedo(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Density (N,) and albedo (N, 3), sRGB in [0, 1], at ``positions`` (N, 3)."""
-        features = self._encode(positions)
+        features = self.encode(positions)
         return self._density(positions, features), torch.sigmoid(self.albedo_head(features))
 
     def albedo(self, positions: Tensor) -> Tensor:
         """Albedo at ``positions`` (N, 3), sRGB in [0, 1], shape (N, 3)."""
-        return torch.sigmoid(self.albedo_head(self._encode(positions)))
+        return torch.sigmoid(self.albedo_head(self.encode(positions)))
 
     def use_levels(self, share: float) -> None:
         """Let only this share of the encoding's levels count, coarse ones first, 0 < share <= 1.
@@ -94,7 +94,8 @@ class RadianceField(nn.Module):
         weights = (share * levels - torch.arange(levels)).clamp(0, 1)
         self._weights = weights.repeat_interleave(FEATURES) if share < 1 else None
 
-    def _encode(self, positions: Tensor) -> Tensor:
+    def encode(self, positions: Tensor) -> Tensor:
+        """What the heads read at ``positions`` (N, 3), shape (N, C)."""
         features: Tensor = self.encoding((positions / self.config.bound + 1) / 2)
         return features if self._weights is None else features * self._weights.to(features)
 

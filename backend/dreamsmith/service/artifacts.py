@@ -15,6 +15,7 @@ from dreamsmith.wire.job import (
     ALBEDO,
     ANIMATION,
     MESH,
+    METALLIC_ROUGHNESS,
     MODEL,
     NORMAL,
     PROVENANCE,
@@ -38,9 +39,10 @@ def write_artifacts(asset: Asset, folder: Path, variation: int = 1) -> Iterator[
         (TURNTABLE, "image/png", asset.turntable_png, ()),
         (ANIMATION, "image/webp", asset.animation_webp, ()),
         (NORMAL, "image/png", asset.normal_png, ()),
+        (METALLIC_ROUGHNESS, "image/png", asset.metallic_roughness_png, ()),
         (PROVENANCE, "application/json", provenance, ()),
     ):
-        if name == NORMAL and not data:
+        if name in (NORMAL, METALLIC_ROUGHNESS) and not data:
             continue
         yield _write(folder, artifact_of(name, variation), media_type, data, arrays)
     for number, level in enumerate(asset.lods, 1):
@@ -50,6 +52,7 @@ def write_artifacts(asset: Asset, folder: Path, variation: int = 1) -> Iterator[
             (MESH, "application/octet-stream", mesh, layouts),
             (ALBEDO, "image/png", level.albedo_png, ()),
             (NORMAL, "image/png", level.normal_png, ()),
+            (METALLIC_ROUGHNESS, "image/png", level.metallic_roughness_png, ()),
         ):
             if data:
                 yield _write(folder, artifact_of(name, variation, number), media_type, data, arrays)

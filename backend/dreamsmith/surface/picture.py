@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from dreamsmith.cameras import preview_camera
+from dreamsmith.job import Views
 from dreamsmith.kernels.rasterize import Rasterizer
 from dreamsmith.request import CameraRanges
-from dreamsmith.surface.render import SurfaceBuffers, render_surface, shade_surface
+from dreamsmith.surface.render import SurfaceBuffers, render_surface
 
 _RESOLUTION = 128
 _SUPERSAMPLING = 2
@@ -23,13 +24,18 @@ def surface_picture(
     rasterizer: Rasterizer,
     vertices: Tensor,
     triangles: Tensor,
-    colors_of: Callable[[SurfaceBuffers], Callable[[Tensor], Tensor]],
+    shaded: Callable[[SurfaceBuffers, Views], Tensor],
     ranges: CameraRanges,
 ) -> Tensor:
     """The surface from `preview_camera`, shape (3, 128, 128), in [0, 1]."""
     camera = preview_camera(ranges)
     buffers = render_surface(rasterizer, vertices, triangles, camera, _RESOLUTION * _SUPERSAMPLING)
-    light = camera.position / camera.distance[:, None]
-    grey = torch.full((1, 1, 1, 1), 0.8, device=vertices.device)
-    image = shade_surface(rasterizer, buffers, colors_of(buffers), grey, light, 0.5)
+    views = Views(
+        camera,
+        torch.full((1, 3, 1, 1), 0.8, device=vertices.device),
+        (camera.position / camera.distance[:, None]).to(vertices.device),
+        torch.full((1,), 0.5, device=vertices.device),
+        torch.zeros(1, dtype=torch.bool, device=vertices.device),
+    )
+    image = shaded(buffers, views)
     return avg_pool2d(image, _SUPERSAMPLING)[0].clamp(0, 1).cpu()

@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 
 from dreamsmith.cameras import Cameras
 from dreamsmith.kernels.rasterize import Rasterizer
+from dreamsmith.surface.reflection import reflected
 from dreamsmith.surface.regularise import vertex_normals
 
 
@@ -120,6 +121,42 @@ def shade_surface(
         share = torch.as_tensor(ambient, dtype=color.dtype, device=color.device)
         share = share.expand(len(buffers.covered))[batch, None]
         color = color * (share + (1 - share) * cosine)
+    return _composited(rasterizer, buffers, seen, color, background)
+
+
+def shade_material(
+    rasterizer: Rasterizer,
+    buffers: SurfaceBuffers,
+    material_at: Callable[[Tensor], Tensor],
+    background: Tensor,
+    lights: Tensor,
+    ambient: Tensor,
+    cameras: Cameras,
+) -> Tensor:
+    """As `shade_surface`, of a material that has roughness and metallic (`reflected`).
+
+    Args:
+        rasterizer: the one that made ``buffers``.
+        buffers: from `render_surface`.
+        material_at: of M points, (M, 3) to (M, 5): base colour in sRGB, roughness, metallic.
+        background: broadcastable to (B, 3, R, R), in [0, 1].
+        lights: unit vectors towards a distant light, shape (B, 3).
+        ambient: share of the light that comes from everywhere, shape (B,), in [0, 1].
+        cameras: those of ``buffers``.
+
+    Returns:
+        shape (B, 3, R, R), with gradients as `shade_surface` has them.
+    """
+    seen = buffers.covered.nonzero(as_tuple=True)
+    points, batch = _at(buffers.position, seen), seen[0]
+    to_eye = normalize(cameras.position.to(points)[batch] - points, dim=-1)
+    color = reflected(
+        material_at(points),
+        _at(buffers.normal, seen),
+        to_eye,
+        lights.to(points)[batch],
+        ambient.to(points)[batch],
+    )
     return _composited(rasterizer, buffers, seen, color, background)
 
 

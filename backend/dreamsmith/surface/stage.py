@@ -109,6 +109,10 @@ class MeshStage(DistillationStage):
         )
         if views.normals:
             return draw_normals(self.rasterizer, buffers, views.backgrounds)
+        return self.shaded(buffers, views)
+
+    def shaded(self, buffers: SurfaceBuffers, views: Views) -> Tensor:
+        """What ``buffers`` show in colour and light, shape (B, 3, R, R)."""
         return shade_surface(
             self.rasterizer,
             buffers,
@@ -122,7 +126,7 @@ class MeshStage(DistillationStage):
     def picture(self) -> Tensor:
         """The surface as seen now, shape (3, 128, 128)."""
         return surface_picture(
-            self.rasterizer, *self.triangle_mesh(), self.colors_of, self.job.request.cameras
+            self.rasterizer, *self.triangle_mesh(), self.shaded, self.job.request.cameras
         )
 
     @torch.no_grad()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from typing import Any
 
 from dreamsmith.asset.mesh import Similarity, normalise, placed
 from dreamsmith.asset.model import Asset, Mesh
@@ -32,28 +33,34 @@ def finish_asset(
     texel is on it but once.
     """
     start, size = stage.job.start, settings.texture_size
-    normal_png = b""
+    maps: dict[str, Any] = {}
     if start is None or stage.placement is None or request.refines:
-        unwrapped = unwrap(stage.final_mesh(), size)
-        pixels = bake(unwrapped, stage.colors_at, size)
-        mesh = at_home(unwrapped, stage.placement, request.height_metres)
+        painted = unwrap(stage.final_mesh(), size)
+        pixels = bake(painted, stage.colors_at, size)
+        mesh = at_home(painted, stage.placement, request.height_metres)
         if request.normal_map:
             detail = Transfer.from_normals(stage.dense_mesh())
-            normal_png = png_bytes(bake_normal_map(unwrapped, detail, size))
+            maps["normal_png"] = png_bytes(bake_normal_map(painted, detail, size))
     else:
         kept = stage.job.kept
         size = size if kept is None else len(kept.texels)
         mesh = start if may_be_baked(start) else unwrap(start, size)
-        pixels = bake(placed(mesh, stage.placement), stage.colors_at, size)
+        painted = placed(mesh, stage.placement)
+        pixels = bake(painted, stage.colors_at, size)
         pixels = pixels if kept is None else kept.applied(pixels)
+    if request.pbr:
+        texels = bake(painted, stage.metallic_roughness_at, size)
+        maps["metallic_roughness_png"] = png_bytes(texels)
+        # The texture alone says it: factors of 1.
+        maps |= {"roughness": 1.0, "metallic": 1.0}
     asset = Asset(
         name=asset_name(request.prompt),
         mesh=mesh,
         albedo_png=png_bytes(pixels),
-        normal_png=normal_png,
         turntable_png=turntable_png(mesh, pixels, cull_backfaces=request.is_scene),
         animation_webp=animation_webp(mesh, pixels, cull_backfaces=request.is_scene),
         provenance=provenance,
+        **maps,
     )
     if not request.lods:
         return asset

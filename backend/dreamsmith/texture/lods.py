@@ -26,8 +26,8 @@ def levels_of_detail(asset: Asset, count: int) -> Iterator[Asset]:
 
     So that texels and triangles stay as large in the picture as the object goes away. Each has an
     atlas of its own, with the colours of the asset's nearest texels that face the same way, so that
-    nothing of a neighbouring chart bleeds in, however few triangles are left; and a normal map, if
-    the asset has one.
+    nothing of a neighbouring chart bleeds in, however few triangles are left; roughness, metallic
+    and a normal map likewise, if the asset has them.
 
     Args:
         asset: closed, with UVs.
@@ -38,7 +38,9 @@ def levels_of_detail(asset: Asset, count: int) -> Iterator[Asset]:
     """
     texels = png_pixels(asset.albedo_png)
     colors = Transfer.from_texels(asset.mesh, texels)
-    normals = None
+    material = normals = None
+    if asset.metallic_roughness_png:
+        material = Transfer.from_texels(asset.mesh, png_pixels(asset.metallic_roughness_png))
     if asset.normal_png:
         normals = Transfer.from_texels(asset.mesh, mapped_normals(asset.mesh, asset.normal_png))
     mesh, size = asset.mesh, len(texels)
@@ -50,6 +52,9 @@ def levels_of_detail(asset: Asset, count: int) -> Iterator[Asset]:
             asset,
             mesh=unwrapped,
             albedo_png=png_bytes(_texture(colors, unwrapped, size)),
+            metallic_roughness_png=b""
+            if material is None
+            else png_bytes(_texture(material, unwrapped, size)),
             normal_png=b""
             if normals is None
             else png_bytes(bake_normal_map(unwrapped, normals, size)),

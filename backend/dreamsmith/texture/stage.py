@@ -21,9 +21,10 @@ from dreamsmith.distillation.guidance import Guidance
 from dreamsmith.events import Stage
 from dreamsmith.job import Job, Views
 from dreamsmith.stage import Pictures
-from dreamsmith.surface.render import SurfaceBuffers
+from dreamsmith.surface.render import SurfaceBuffers, shade_material
 from dreamsmith.surface.stage import MeshStage, SurfaceStage
 from dreamsmith.texture.keep import forget_colors
+from dreamsmith.texture.material import Material, regularisation
 
 _LEARNING_RATE = 3e-3
 _PAINTING_LEARNING_RATE = 1e-2
@@ -71,9 +72,13 @@ class TextureStage(MeshStage):
             self.modules["dense_mesh"] = self._dense
         self.begins = job.request.paints_from_nothing
         rate = _PAINTING_LEARNING_RATE if self.begins else _LEARNING_RATE
-        self.optimizer = torch.optim.Adam(
-            self.color_parameters(), lr=rate, betas=(0.9, 0.99), eps=1e-15
-        )
+        self._material = Material(self.field, job.generator) if job.request.pbr else None
+        optimised = self.color_parameters()
+        if self._material is not None:
+            self._material.to(job.device)
+            self.modules["material"] = self._material
+            optimised += self._material.parameters()
+        self.optimizer = torch.optim.Adam(optimised, lr=rate, betas=(0.9, 0.99), eps=1e-15)
 
     @classmethod
     def painting(cls, job: Job, guidance: Guidance) -> TextureStage:
@@ -138,6 +143,18 @@ class TextureStage(MeshStage):
         """Albedo, shape (N, 3) to (N, 3), sRGB in [0, 1], on the CPU."""
         return self.field.albedo(points.to(self.job.device)).cpu()
 
+    @torch.no_grad()
+    def metallic_roughness_at(self, points: Tensor) -> Tensor:
+        """As a texture holds them: 1, roughness, metallic, (N, 3) to (N, 3), on the CPU.
+
+        Raises:
+            ValueError: nobody asked for them, so that they are constant.
+        """
+        if self._material is None:
+            raise ValueError("roughness and metallic are optimised for a PBR material alone")
+        values = self._material(self.field.encode(points.to(self.job.device))).cpu()
+        return torch.cat((torch.ones_like(values[:, :1]), values), -1)
+
     def colors_of(self, buffers: SurfaceBuffers) -> Callable[[Tensor], Tensor]:
         """Of the field, or of the texture that it changes."""
         kept = self.job.kept
@@ -145,11 +162,36 @@ class TextureStage(MeshStage):
             return self.field.albedo
         return kept.seen(self.rasterizer, buffers, self.field.albedo)
 
+    def shaded(self, buffers: SurfaceBuffers, views: Views) -> Tensor:
+        """In colour and light, of a material where one is optimised."""
+        material = self._material
+        if material is None:
+            return super().shaded(buffers, views)
+
+        def material_at(points: Tensor) -> Tensor:
+            features = self.field.encode(points)
+            albedo = torch.sigmoid(self.field.albedo_head(features))
+            return torch.cat((albedo, material(features)), -1)
+
+        return shade_material(
+            self.rasterizer,
+            buffers,
+            material_at,
+            views.backgrounds,
+            views.lights,
+            views.ambient,
+            views.cameras,
+        )
+
     def draw(self, views: Views) -> Pictures:
-        """Rasterised pictures."""
+        """Rasterised pictures, with a regulariser of the material, if there is one."""
         vertices, triangles = self.triangle_mesh()
         images = self.pictures(views, vertices, triangles)
-        return Pictures(images, 0.0, {"triangles": float(len(triangles))})
+        metrics = {"triangles": float(len(triangles))}
+        if self._material is None:
+            return Pictures(images, 0.0, metrics)
+        held = regularisation(self._material, self.field, vertices, triangles, self.job.generator)
+        return Pictures(images, held, metrics)
 
 
 def _to_mesh(vertices: Tensor, triangles: Tensor) -> Mesh:

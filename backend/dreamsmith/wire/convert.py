@@ -45,6 +45,7 @@ _OPTIONALS: Final = (
     "keep_texture",
     "normal_map",
     "lods",
+    "pbr",
 )
 
 

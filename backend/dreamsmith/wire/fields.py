@@ -46,6 +46,7 @@ _WAYS: Final = {
     "texture size": "texture_size",
     "normal map": "normal_map",
     "lods": "lods",
+    "pbr": "pbr",
 }
 _NAMES: Final = {f"spec.{way}": name for name, way in _WAYS.items()}
 _ALLOWED: Final = GenerationRequest(prompt="anything")
