@@ -11,10 +11,11 @@ from dreamsmith.field.radiance import Head, RadianceField
 
 # Smoother facets than that glint in single pixels (nvdiffrec's lower bound too).
 LEAST_ROUGHNESS = 0.08
-# How strongly they are held to what the asset has without, and to what they are close by. A
-# picture of 64 pixels shows about 1500 of the object, each with an update of about a tenth.
-_PLAUSIBLE = 150.0
-_SMOOTH = 50.0
+# How strongly they are held to what the asset has without, and to what they are close by. Chosen
+# so that the bundled prior, which knows nothing but matte things, is heard and not obeyed
+# (docs/surface.md).
+_PLAUSIBLE = 10.0
+_SMOOTH = 10.0
 _SAMPLES = 1024
 # In object radii: some texels of the hash grid's middle levels.
 _NEARBY = 0.02
