@@ -42,13 +42,8 @@ _RETRIES: Final = {
                 "retryableStatusCodes": ["UNAVAILABLE"],
             },
         },
-        # Streams are taken up again by the client itself, with the new server's token.
-        {
-            "name": [
-                {"service": "dreamsmith.v1.GenerationService", "method": "WatchJob"},
-                {"service": "dreamsmith.v1.GenerationService", "method": "ReadArtifact"},
-            ]
-        },
+        # Taken up again by the client itself, at once with the new server's token.
+        {"name": [{"service": "dreamsmith.v1.GenerationService", "method": "WatchJob"}]},
     ]
 }
 _OPTIONS: Final = (
