@@ -11,8 +11,10 @@ from dreamsmith.cli import run
 from dreamsmith.errors import InvalidRequest
 from dreamsmith.presets import settings_for
 from dreamsmith.recipes import RECIPES, recipe_named
-from dreamsmith.request import GenerationRequest
+from dreamsmith.request import DistillationSettings, GenerationRequest
+from dreamsmith.service.servicers import requested
 from dreamsmith.settings import FieldSettings
+from dreamsmith.v1 import generation_pb2 as api
 
 
 def test_a_request_may_name_exactly_what_there_is() -> None:
@@ -125,3 +127,17 @@ def test_options_go_before_the_recipe_and_the_recipe_before_the_defaults(
     assert changed.cameras.elevation_degrees == request.Interval(0, 30)
     scene = asked_for(monkeypatch, "--recipe", "prolificdreamer-scene")
     assert scene.cameras.distance == request.Interval(0.02, 0.46) and scene.is_scene
+
+
+def test_what_a_client_leaves_open_is_the_recipes_where_the_method_is() -> None:
+    recipe = RECIPES["prolificdreamer"]
+    spec = api.GenerationSpec(prompt="a red mug", recipe="prolificdreamer", method="vsd")
+    assert requested(spec).distillation == recipe.distillation
+    spec.distillation.time_schedule = "falling"
+    assert requested(spec).distillation == DistillationSettings(time_schedule="falling")
+    # Numbers that were found for one method say nothing of another.
+    for other in ("sds", ""):
+        spec = api.GenerationSpec(prompt="a red mug", recipe="prolificdreamer", method=other)
+        assert requested(spec).distillation == DistillationSettings()
+    spec = api.GenerationSpec(prompt="a red mug", recipe="nobody's", method="vsd")
+    assert requested(spec).distillation == DistillationSettings()

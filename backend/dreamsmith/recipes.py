@@ -372,3 +372,15 @@ def recipe_named(name: str) -> Recipe:
     if name not in RECIPES:
         raise InvalidRequest("recipe", f"recipe {name!r} is not known: choose {', '.join(RECIPES)}")
     return RECIPES[name]
+
+
+def settings_of(recipe: str, method: str) -> DistillationSettings:
+    """The method's settings where a request leaves them open: the recipe's, if it is its method.
+
+    Args:
+        recipe: empty for none; one that is not known is for others to refuse.
+        method: of the request.
+    """
+    if recipe not in RECIPES or RECIPES[recipe].method != method:
+        return DistillationSettings()
+    return RECIPES[recipe].distillation

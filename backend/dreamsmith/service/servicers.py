@@ -19,6 +19,7 @@ from dreamsmith.errors import (
     NotPermitted,
     ServerDraining,
 )
+from dreamsmith.recipes import settings_of
 from dreamsmith.request import GenerationRequest
 from dreamsmith.service.answering import answers, streams
 from dreamsmith.service.board import Board
@@ -40,6 +41,15 @@ MAXIMUM_PAGE_SIZE: Final = 200
 MAXIMUM_REQUEST_ID_LENGTH: Final = 128
 HEARTBEAT_SECONDS: Final = 10.0
 _EVENTS_AT_ONCE: Final = 256
+
+
+def requested(spec: api.GenerationSpec) -> GenerationRequest:
+    """A message as a request, not checked; where it has no settings of the method, with the recipe's."""
+    request = convert.spec_to_request(spec)
+    if spec.HasField("distillation"):
+        return request
+    settings = settings_of(request.recipe, request.method)
+    return dataclasses.replace(request, distillation=settings)
 
 
 def _check_request(request: GenerationRequest) -> GenerationRequest:
@@ -214,7 +224,7 @@ class GenerationServicer:
 
     def _checked(self, spec: api.GenerationSpec) -> GenerationRequest:
         self._folder.check_room()
-        return _check_request(convert.spec_to_request(spec))
+        return _check_request(requested(spec))
 
     async def _check_loras(self, request: GenerationRequest) -> None:
         from dreamsmith.priors.lora import check_lora_file
