@@ -44,7 +44,7 @@ _EVENTS_AT_ONCE: Final = 256
 
 
 def requested(spec: api.GenerationSpec) -> GenerationRequest:
-    """A message as a request, not checked; where it has no settings of the method, with the recipe's."""
+    """A message as a request, not checked; the method's settings may be the recipe's."""
     request = convert.spec_to_request(spec)
     if spec.HasField("distillation"):
         return request
