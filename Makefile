@@ -48,8 +48,8 @@ screenshots: .venv/.installed ## The pictures of docs/tour.md, from a real windo
 	$(BACKEND) tools/screenshots.py
 
 .PHONY: test-slow
-test-slow: .venv/.installed ## The tests that take minutes
-	$(BACKEND) -m pytest -m slow tests
+test-slow: .venv/.installed ## The tests that take minutes, and what the service promises
+	$(BACKEND) -m pytest -m "slow or promise" tests
 
 .PHONY: lint
 lint: .venv/.installed ## Linter, format and types

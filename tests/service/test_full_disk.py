@@ -44,6 +44,7 @@ def fill(disk: Path) -> Path:
     return filler
 
 
+@pytest.mark.promise
 def test_a_full_disk_refuses_new_jobs_keeps_the_others_and_recovers_by_itself(disk: Path) -> None:
     server = ServerProcess(disk / "data", words=["--free-bytes", "0"], scripted=True)
     with server.client() as client:

@@ -191,6 +191,7 @@ def last_job(client: Client, name: str) -> Job:
     return last
 
 
+@pytest.mark.promise
 def test_a_job_that_crashes_is_told_apart_and_harms_no_other(scripted: ServerProcess) -> None:
     expected = {
         Script.FAIL: "GENERATION_FAILED",
@@ -246,6 +247,7 @@ def test_a_crash_three_times_fails_the_job_and_a_retry_begins_a_clean_record(
         assert not (scripted.data_dir / job).exists()
 
 
+@pytest.mark.promise
 def test_a_cancel_frees_the_device_at_once(scripted: ServerProcess) -> None:
     times = []
     with scripted.client() as client:
@@ -301,6 +303,7 @@ def test_a_paused_job_frees_its_device_and_goes_on(scripted: ServerProcess) -> N
         assert steps == sorted(set(steps))
 
 
+@pytest.mark.promise
 def test_workers_die_with_their_server(scripted: ServerProcess) -> None:
     with scripted.client() as client:
         job = client.create(scripted_request(steps=100_000)).name
@@ -315,6 +318,7 @@ def test_workers_die_with_their_server(scripted: ServerProcess) -> None:
     promise("R11", "workers gone after the server died", "< 1 s", milliseconds(gone), gone < 1.0)
 
 
+@pytest.mark.promise
 def test_a_server_that_is_told_to_stop_says_so_and_keeps_its_jobs(tmp_path: Path) -> None:
     server = ServerProcess(tmp_path / "data", scripted=True)
     with server.client() as client:
