@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
+from weakref import WeakValueDictionary
 
 from dreamsmith.request import GenerationRequest
 from dreamsmith.service.order import Waiting
@@ -54,7 +55,8 @@ class Board:
         self._store = store
         self._thread = StoreThread(store, thread)
         self._now = now
-        self._bells: dict[str, Bell] = {}
+        # As long as somebody holds them: most jobs have nobody who watches.
+        self._bells: WeakValueDictionary[str, Bell] = WeakValueDictionary()
         self._reads = SharedReads()
         self._previews: dict[str, LatestPreviews] = {}
         self.queue_bell = Bell()
@@ -168,8 +170,11 @@ class Board:
         return await self._reads.get(name, (sequence, limit), look)
 
     def bell(self, name: str) -> Bell:
-        """Rings when something happens to the job."""
-        return self._bells.setdefault(name, Bell())
+        """Rings when something happens to the job; to be held by whoever waits for it."""
+        bell = self._bells.get(name)
+        if bell is None:
+            bell = self._bells[name] = Bell()
+        return bell
 
     def put_preview(self, name: str, message: api.WatchJobResponse) -> None:
         """Show a preview to those who watch."""

@@ -168,8 +168,9 @@ class GenerationServicer:
             )
         pace = PreviewPace(message.max_preview_rate)
         yield convert.snapshot_message(job, time.time())
+        bell = self._board.bell(job.name)
         while True:
-            ring = self._board.bell(job.name).next_ring()
+            ring = bell.next_ring()
             was_draining = self._is_draining
             job, events = await self._board.watched(job.name, sequence, _EVENTS_AT_ONCE)
             for event in events:
