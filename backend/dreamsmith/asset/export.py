@@ -13,7 +13,7 @@ from trimesh.exchange.ply import export_ply
 from dreamsmith import __version__
 from dreamsmith.asset.glb import corner_normals, glb_bytes, to_y_up
 from dreamsmith.asset.model import Asset, Mesh
-from dreamsmith.asset.preview import png_bytes, png_pixels
+from dreamsmith.asset.preview import png_bytes, png_pixels, texels_at
 
 
 def model_files(asset: Asset, stem: str, suffix: str) -> dict[str, bytes]:
@@ -94,11 +94,8 @@ def _vertex_colors(mesh: Mesh, texels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The texture at each vertex, the mean of its corners, uint8, shape (V, 3)."""
     if mesh.corner_uv is None:
         raise ValueError("the mesh has no UVs: unwrap it first")
-    height, width = texels.shape[:2]
-    uv = mesh.corner_uv.reshape(-1, 2)
-    column = (uv[:, 0] * width).astype(int).clip(0, width - 1)
-    row = ((1 - uv[:, 1]) * height).astype(int).clip(0, height - 1)
-    colors, vertex = texels[row, column].astype(np.float64), mesh.triangles.reshape(-1)
+    colors = texels_at(texels, mesh.corner_uv.reshape(-1, 2)).astype(np.float64)
+    vertex = mesh.triangles.reshape(-1)
     count = len(mesh.positions)
     sums = np.stack([np.bincount(vertex, colors[:, c], count) for c in range(3)], 1)
     corners = np.bincount(vertex, minlength=count).clip(1)[:, None]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from trimesh.visual.material import PBRMaterial
 
 from dreamsmith.asset.glb import parse_scene, placed_meshes, read_file, to_z_up
+from dreamsmith.asset.preview import texels_at
 from dreamsmith.asset.shape import measure_shape
 from dreamsmith.errors import InvalidRequest
 
@@ -194,9 +195,7 @@ def _reflection(visual: Any, triangles: NDArray[np.int64]) -> Reflection | None:
     if image is not None and uv is not None:
         texels = np.asarray(image.convert("RGB"))
         middle = np.asarray(uv, np.float64)[triangles].mean(1) % 1.0
-        column = (middle[:, 0] * image.width).astype(int).clip(0, image.width - 1)
-        row = ((1 - middle[:, 1]) * image.height).astype(int).clip(0, image.height - 1)
-        seen = texels[row, column, 1:] / 255
+        seen = texels_at(texels, middle)[:, 1:] / 255
     (rough, metal), (rougher, more_metal) = seen.min(0) * factors, seen.max(0) * factors
     return Reflection(
         (float(rough), float(rougher)),

@@ -137,6 +137,19 @@ def png_pixels(png: bytes) -> NDArray[np.uint8]:
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
 
 
+def texels_at(texels: NDArray[np.uint8], uv: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """The texels, of shape (H, W, C), in which places of the square lie, uint8, shape (N, C).
+
+    Args:
+        texels: row 0 at the top.
+        uv: (0, 0) at the bottom left, shape (N, 2); what lies beyond takes the nearest.
+    """
+    height, width = texels.shape[:2]
+    column = (uv[:, 0] * width).astype(int).clip(0, width - 1)
+    row = ((1 - uv[:, 1]) * height).astype(int).clip(0, height - 1)
+    return texels[row, column]
+
+
 @torch.no_grad()
 def _render(
     mesh: Mesh,

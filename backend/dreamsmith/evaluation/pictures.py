@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dreamsmith.asset.model import Asset, Mesh
-from dreamsmith.asset.preview import png_pixels
+from dreamsmith.asset.preview import png_pixels, texels_at
 from dreamsmith.cameras import Cameras
 from dreamsmith.kernels.rasterize import select_rasterizer
 from dreamsmith.priors.bundled.solids import RADIUS
@@ -72,10 +72,7 @@ def surface_colors(asset: Asset, count: int, seed: int = 0) -> NDArray[np.float6
     chosen = random.choice(len(areas), count, p=areas / areas.sum())
     weights = random.dirichlet((1, 1, 1), count)
     uv = np.einsum("nc,ncd->nd", weights, _corner_uv(mesh)[chosen])
-    size = len(texels)
-    column = (uv[:, 0] * size).astype(int).clip(0, size - 1)
-    row = ((1 - uv[:, 1]) * size).astype(int).clip(0, size - 1)
-    colors: NDArray[np.float64] = texels[row, column] / 255
+    colors: NDArray[np.float64] = texels_at(texels, uv) / 255
     return colors
 
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from dreamsmith.asset.model import Asset
 from dreamsmith.files import write_atomic
@@ -25,37 +26,31 @@ from dreamsmith.wire.job import (
     artifact_of,
 )
 
+# Pictures that a material may do without; and what is of the asset alone, not of its levels.
+_OPTIONAL: Final = (NORMAL, METALLIC_ROUGHNESS)
+_WHOLE: Final = (TURNTABLE, ANIMATION, PROVENANCE)
+
 
 def write_artifacts(asset: Asset, folder: Path, variation: int = 1) -> Iterator[Artifact]:
     """Write a variation's files into a folder, and describe each once it is on the disk."""
     from dreamsmith.asset.glb import glb_bytes
 
-    layouts, mesh = pack_mesh(asset.mesh)
-    provenance = json.dumps(asset.provenance, indent=2, ensure_ascii=False).encode()
-    for name, media_type, data, arrays in (
-        (MODEL, "model/gltf-binary", glb_bytes(asset), ()),
-        (MESH, "application/octet-stream", mesh, layouts),
-        (ALBEDO, "image/png", asset.albedo_png, ()),
-        (TURNTABLE, "image/png", asset.turntable_png, ()),
-        (ANIMATION, "image/webp", asset.animation_webp, ()),
-        (NORMAL, "image/png", asset.normal_png, ()),
-        (METALLIC_ROUGHNESS, "image/png", asset.metallic_roughness_png, ()),
-        (PROVENANCE, "application/json", provenance, ()),
-    ):
-        if name in (NORMAL, METALLIC_ROUGHNESS) and not data:
-            continue
-        yield _write(folder, artifact_of(name, variation), media_type, data, arrays)
-    for number, level in enumerate(asset.lods, 1):
-        layouts, mesh = pack_mesh(level.mesh)
+    for lod, part in enumerate((asset, *asset.lods)):
+        layouts, mesh = pack_mesh(part.mesh)
+        provenance = json.dumps(part.provenance, indent=2, ensure_ascii=False).encode()
         for name, media_type, data, arrays in (
-            (MODEL, "model/gltf-binary", glb_bytes(level), ()),
+            (MODEL, "model/gltf-binary", glb_bytes(part), ()),
             (MESH, "application/octet-stream", mesh, layouts),
-            (ALBEDO, "image/png", level.albedo_png, ()),
-            (NORMAL, "image/png", level.normal_png, ()),
-            (METALLIC_ROUGHNESS, "image/png", level.metallic_roughness_png, ()),
+            (ALBEDO, "image/png", part.albedo_png, ()),
+            (TURNTABLE, "image/png", part.turntable_png, ()),
+            (ANIMATION, "image/webp", part.animation_webp, ()),
+            (NORMAL, "image/png", part.normal_png, ()),
+            (METALLIC_ROUGHNESS, "image/png", part.metallic_roughness_png, ()),
+            (PROVENANCE, "application/json", provenance, ()),
         ):
-            if data:
-                yield _write(folder, artifact_of(name, variation, number), media_type, data, arrays)
+            if (lod and name in _WHOLE) or (name in _OPTIONAL and not data):
+                continue
+            yield _write(folder, artifact_of(name, variation, lod), media_type, data, arrays)
 
 
 def _write(

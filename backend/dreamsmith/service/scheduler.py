@@ -222,6 +222,7 @@ class Scheduler:
 
     async def _clear(self, job: Job) -> None:
         """Remove the checkpoints of a job that has ended; one that failed may be retried."""
+        # One that was never begun has none.
         if job.state is State.FAILED or not job.attempt:
             return
         self._cleared.add(job.name)
