@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -19,7 +20,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from dreamsmith.client import Client
+from dreamsmith.client import AsyncClient, Client, WatchEvent
 from dreamsmith.errors import (
     DreamsmithError,
     QueueFull,
@@ -113,41 +114,83 @@ def test_no_acknowledged_job_is_lost_in_a_hundred_kills(tmp_path: Path) -> None:
     kill_under_load(tmp_path, kills=100, clients=8)
 
 
+class Watched:
+    """What watchers see of a job whose server is killed and started again.
+
+    Attributes:
+        seen: the numbered events of each, as they came.
+        returned: seconds from each start of a server until each watcher has its stream again.
+    """
+
+    def __init__(self, watchers: int) -> None:
+        self.seen: list[list[int]] = [[] for _ in range(watchers)]
+        self.returned: list[float] = []
+        self._started = 0.0
+        self._came = [0.0] * watchers
+
+    def server_has_started(self) -> None:
+        self._started = time.monotonic()
+
+    def take(self, watcher: int, event: WatchEvent) -> None:
+        if event.sequence:
+            self.seen[watcher].append(event.sequence)
+        elif self._started > self._came[watcher]:
+            self._came[watcher] = time.monotonic()
+            self.returned.append(self._came[watcher] - self._started)
+
+
+def watch_in_threads(server: str, job: str, watched: Watched) -> list[threading.Thread]:
+    """A `Client` for each watcher."""
+
+    def watch(number: int) -> None:
+        with Client(server, reconnect_seconds=120) as client:
+            for event in client.watch(job, with_previews=False):
+                watched.take(number, event)
+
+    return run_threads(len(watched.seen), watch)
+
+
+def watch_in_one_loop(server: str, job: str, watched: Watched) -> list[threading.Thread]:
+    """An `AsyncClient` for each watcher: hundreds of threads would wait for one another."""
+
+    async def watch(number: int) -> None:
+        async with AsyncClient(server, reconnect_seconds=120) as client:
+            async for event in client.watch(job, with_previews=False):
+                watched.take(number, event)
+
+    async def watch_all() -> None:
+        await asyncio.gather(*map(watch, range(len(watched.seen))))
+
+    return run_threads(1, lambda _: asyncio.run(watch_all()))
+
+
 def watch_across_kills(
-    tmp_path: Path, kills: int, watchers: int, step_milliseconds: int, bar_seconds: float
+    tmp_path: Path,
+    kills: int,
+    watched: Watched,
+    begin: Callable[[str, str, Watched], list[threading.Thread]],
+    *,
+    step_milliseconds: int,
+    bar_seconds: float,
 ) -> None:
     server = ServerProcess(tmp_path / "data", scripted=True)
     port = server.port
     with server.client() as client:
         job = client.create(scripted_request(steps=1_000, step_milliseconds=step_milliseconds)).name
-    seen: list[list[int]] = [[] for _ in range(watchers)]
-    returned: list[float] = []
-    begun: list[float] = [0.0]
-
-    def watch(number: int) -> None:
-        with Client(f"127.0.0.1:{port}", reconnect_seconds=120) as client:
-            came = 0.0
-            for event in client.watch(job, with_previews=False):
-                if begun[0] > came and event.sequence == 0:
-                    came = time.monotonic()
-                    returned.append(came - begun[0])
-                if event.sequence:
-                    seen[number].append(event.sequence)
-
-    threads = run_threads(watchers, watch)
+    threads = begin(server.address, job, watched)
     for _ in range(kills):
-        before = [len(numbers) for numbers in seen]
+        before = [len(numbers) for numbers in watched.seen]
         wait_until(
             lambda: all(
                 len(now) >= then + 20
-                for now, then in zip(seen, before, strict=True)  # noqa: B023
+                for now, then in zip(watched.seen, before, strict=True)  # noqa: B023
             ),
             "events",
         )
         server.kill()
         server.close()
         server = ServerProcess(tmp_path / "data", port, scripted=True)
-        begun[0] = time.monotonic()
+        watched.server_has_started()
     with server.client() as client:
         time.sleep(0.5)
         client.cancel(job)
@@ -155,11 +198,11 @@ def watch_across_kills(
             thread.join(120)
         latest = client.get(job).latest_sequence
     server.close()
-    wrong = [numbers for numbers in seen if numbers != list(range(1, latest + 1))]
-    slowest = percentile(returned, 0.99)
+    wrong = [numbers for numbers in watched.seen if numbers != list(range(1, latest + 1))]
+    slowest = percentile(watched.returned, 0.99)
     promise(
         "R2",
-        f"{watchers} watchers across {kills} kills: gaps or repeats",
+        f"{len(watched.seen)} watchers across {kills} kills: gaps or repeats",
         "0",
         f"{len(wrong)} watchers of {latest} events",
         not wrong,
@@ -175,14 +218,18 @@ def watch_across_kills(
 
 def test_watchers_see_every_event_once_across_kills(tmp_path: Path) -> None:
     # The other tests' processes may have both cores.
-    watch_across_kills(tmp_path, 2, watchers=6, step_milliseconds=20, bar_seconds=5.0)
+    watch_across_kills(
+        tmp_path, 2, Watched(6), watch_in_threads, step_milliseconds=20, bar_seconds=5.0
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_two_hundred_watchers_see_every_event_once_across_twenty_kills(tmp_path: Path) -> None:
     # As many events as the watchers, who are in one process, can take.
-    watch_across_kills(tmp_path, 20, watchers=200, step_milliseconds=250, bar_seconds=1.0)
+    watch_across_kills(
+        tmp_path, 20, Watched(200), watch_in_one_loop, step_milliseconds=250, bar_seconds=1.0
+    )
 
 
 def last_job(client: Client, name: str) -> Job:
