@@ -54,9 +54,9 @@ def submit(
         request_id: a UUID; the same one again is the same job. None: a new job.
         **fields: ``negative_prompt``, ``method``, ``recipe``, ``preset``, ``prior``, ``seed``,
             ``steps``, ``variations``, ``height``, ``texture_size``, ``face_budget``,
-            ``normal_map``, ``pbr``, ``lods``; ranges ``azimuth``, ``elevation``, ``distance``,
-            ``fov`` as ``(low, high)``. What is not given has its default; the panel is not looked
-            at.
+            ``smoothing``, ``normal_map``, ``pbr``, ``lods``; ranges ``azimuth``, ``elevation``,
+            ``distance``, ``fov`` as ``(low, high)``. What is not given has its default; the panel
+            is not looked at.
 
     Returns:
         The job: ``status``, ``fraction``, ``error``, ``request`` and ``job``, the server's name of

@@ -156,7 +156,15 @@ class DREAMSMITH_PT_advanced(_Sidebar, bpy.types.Panel):
         column = self.layout.column()
         column.use_property_split = True
         column.use_property_decorate = False
-        for name in ("texture_size", "face_budget", "normal_map", "pbr", "lods", "steps"):
+        for name in (
+            "texture_size",
+            "face_budget",
+            "smoothing",
+            "normal_map",
+            "pbr",
+            "lods",
+            "steps",
+        ):
             column.prop(context.scene.dreamsmith, name)
 
 

@@ -17,6 +17,7 @@ FIELDS = (
     "preset",
     "texture_size",
     "face_budget",
+    "smoothing",
     "normal_map",
     "lods",
     "pbr",
@@ -81,6 +82,16 @@ def fields(**common: Any) -> dict[str, Any]:
             default=0,
             min=0,
             max=1_000_000,
+            **common,
+        ),
+        "smoothing": p.IntProperty(
+            name="Smoothing",
+            description="Rounds of smoothing of the shape before its triangles are reduced. A few "
+            "even out the steps of the grid that it was made on, many round its edges, 0 leaves "
+            "it as it is",
+            default=request.USUAL_SMOOTHING,
+            min=0,
+            max=request.MAXIMUM_SMOOTHING,
             **common,
         ),
         "normal_map": p.BoolProperty(

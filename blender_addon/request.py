@@ -78,6 +78,8 @@ TEXTURE_SIZES = (
 MINIMUM_FACES = 100
 MAXIMUM_VARIATIONS = 8
 MAXIMUM_LODS = 4
+USUAL_SMOOTHING = 4
+MAXIMUM_SMOOTHING = 100
 OFFLINE_HINT = deferred(
     "Blender's online access is off: allow it in Preferences > System > Network"
 )
@@ -124,6 +126,7 @@ def build(values: Mapping[str, Any]) -> dict[str, Any]:
                 least=MINIMUM_FACES,
             )
         )
+    request["smoothing"] = int(values["smoothing"])
     request["normal_map"] = bool(values["normal_map"])
     request["lods"] = int(values["lods"])
     request["pbr"] = bool(values["pbr"])
@@ -153,6 +156,7 @@ def values_of(request: Mapping[str, Any]) -> dict[str, Any]:
     values["recipe"] = request.get("recipe") or OWN_RECIPE
     values["texture_size"] = str(request.get("texture_size") or FROM_PRESET)
     values["face_budget"] = request.get("face_budget", 0)
+    values["smoothing"] = request.get("smoothing", USUAL_SMOOTHING)
     values["normal_map"] = request.get("normal_map", False)
     values["lods"] = request.get("lods", 0)
     values["pbr"] = request.get("pbr", False)

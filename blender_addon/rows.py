@@ -76,6 +76,7 @@ COLUMNS: dict[str, Callable[[Any], Any]] = {
     "preset": _choice(request.PRESETS),
     "texture_size": _choice(request.TEXTURE_SIZES),
     "face_budget": _whole,
+    "smoothing": _whole,
     "normal_map": _yes_or_no,
     "lods": _whole,
     "pbr": _yes_or_no,
@@ -93,6 +94,7 @@ DEFAULTS: dict[str, Any] = {
     "preset": "draft",
     "texture_size": request.FROM_PRESET,
     "face_budget": 0,
+    "smoothing": request.USUAL_SMOOTHING,
     "normal_map": False,
     "lods": 0,
     "pbr": False,
@@ -235,6 +237,8 @@ def _row(number: int, values: Mapping[str, Any], counts: Counter[str]) -> Row:
         raise BadRow(f"variations: 1 to {request.MAXIMUM_VARIATIONS} are allowed")
     if not 0 <= fields["lods"] <= request.MAXIMUM_LODS:
         raise BadRow(f"lods: 0 to {request.MAXIMUM_LODS} are allowed")
+    if not 0 <= fields["smoothing"] <= request.MAXIMUM_SMOOTHING:
+        raise BadRow(f"smoothing: 0 to {request.MAXIMUM_SMOOTHING} are allowed")
     try:
         built = request.build({"prompt": "", **fields})
     except request.BadRequest as error:

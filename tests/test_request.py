@@ -32,7 +32,9 @@ MUG = GenerationRequest("a red mug")
         ({"resolution": 8}, "resolution", "from 16 to 1024"),
         ({"texture_size": 1000}, "texture size", "power of two"),
         ({"lods": 5}, "lods", "from 0 to 4"),
+        ({"smoothing": 101}, "smoothing", "from 0 to 100"),
         ({"lods": 1, "start": "mesh.glb"}, "lods", "keeps its triangles"),
+        ({"smoothing": 9, "start": "mesh.glb"}, "smoothing", "keeps its triangles"),
     ],
 )
 def test_a_field_that_is_not_allowed_is_named_with_what_is(

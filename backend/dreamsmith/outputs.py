@@ -10,7 +10,6 @@ from pathlib import Path
 from dreamsmith.asset.model import SUFFIXES, Asset
 from dreamsmith.errors import InvalidRequest
 from dreamsmith.files import write_atomic
-from dreamsmith.request import MAXIMUM_LODS
 
 
 @dataclass(frozen=True)
@@ -30,8 +29,8 @@ class Outputs:
         """Check, before any work, that the files of all variations can be written.
 
         Raises:
-            InvalidRequest: the path does not end in .glb, .obj or .ply, its folder may not be
-                written to, or there are too many levels of detail.
+            InvalidRequest: the path does not end in .glb, .obj or .ply, or its folder may not be
+                written to.
         """
         if path.suffix.lower() not in SUFFIXES:
             raise InvalidRequest(
@@ -39,8 +38,6 @@ class Outputs:
                 "the output must end in .glb, .obj or .ply, for instance mug.glb, not "
                 f"{str(path)!r}",
             )
-        if not 0 <= lods <= MAXIMUM_LODS:
-            raise InvalidRequest("lods", f"lods must be 0 to {MAXIMUM_LODS}, not {lods}")
         outputs = cls(path, lods)
         if not path.absolute().parent.is_dir():
             raise InvalidRequest(
@@ -70,17 +67,16 @@ class Outputs:
         return self.model.with_suffix(".webp")
 
     @property
-    def levels(self) -> tuple[Path, ...]:
-        """Levels of detail: ``mug.lod1.glb``, ``mug.lod2.glb``, ..."""
-        return tuple(
-            self.model.with_stem(f"{self.model.stem}.lod{level}")
-            for level in range(1, self.lods + 1)
-        )
+    def models(self) -> tuple[Path, ...]:
+        """The model, then its levels of detail: ``mug.glb``, ``mug.lod1.glb``, ..."""
+        stem = self.model.stem
+        levels = range(1, self.lods + 1)
+        return self.model, *(self.model.with_stem(f"{stem}.lod{level}") for level in levels)
 
     @property
     def files(self) -> tuple[Path, ...]:
         """All of them, but for the texture and material of an .obj."""
-        return self.model, *self.levels, self.turntable, self.animation
+        return *self.models, self.turntable, self.animation
 
     @property
     def workspace(self) -> Path:
@@ -91,43 +87,29 @@ class Outputs:
         """Write an asset's files, the model last."""
         write_atomic(self.turntable, asset.turntable_png)
         write_atomic(self.animation, asset.animation_webp)
-        self.write_levels(asset)
-        _write_files(self.model, asset)
+        for path, part in reversed([*zip(self.models, (asset, *asset.lods), strict=True)]):
+            _write_files(path, part)
 
-    def write_levels(self, asset: Asset) -> None:
-        """Write the levels of detail alone.
 
-        Raises:
-            ValueError: some are wanted of a mesh that is not closed.
-        """
-        if not self.lods:
-            return
-        from dreamsmith.texture.lods import levels_of_detail
+def glb_beside(model: Path) -> Path:
+    """Where a GLB goes that is fetched: in place, unless another format is wanted."""
+    if model.suffix.lower() == ".glb":
+        return model
+    return model.with_name(f".{model.name}.glb")
 
-        for path, level in zip(self.levels, levels_of_detail(asset, self.lods), strict=True):
-            _write_files(path, level)
 
-    def take(self, downloaded: Path) -> None:
-        """Make the model and its levels of detail of a GLB that was fetched, and remove that.
+def take_glb(model: Path) -> None:
+    """Make a model of the GLB beside it, and remove that.
 
-        Raises:
-            InvalidRequest: the file is not such a GLB.
-        """
-        from dreamsmith.asset.glb import read_glb
+    Raises:
+        InvalidRequest: the file is not such a GLB.
+    """
+    from dreamsmith.asset.glb import read_glb
 
-        if self.lods or downloaded != self.model:
-            asset = read_glb(downloaded)
-            self.write_levels(asset)
-            if downloaded != self.model:
-                _write_files(self.model, asset)
-                downloaded.unlink()
-
-    @property
-    def downloaded(self) -> Path:
-        """Where a GLB goes that is fetched: in place, unless another format is wanted."""
-        if self.model.suffix.lower() == ".glb":
-            return self.model
-        return self.model.with_name(f".{self.model.name}.glb")
+    fetched = glb_beside(model)
+    if fetched != model:
+        _write_files(model, read_glb(fetched))
+        fetched.unlink()
 
 
 def _write_files(path: Path, asset: Asset) -> None:

@@ -36,6 +36,7 @@ MAXIMUM_SEED: Final = 2**63 - 1
 MAXIMUM_VARIATIONS: Final = 8
 MAXIMUM_LORAS: Final = 8
 MAXIMUM_LODS: Final = 4
+MAXIMUM_SMOOTHING: Final = 100
 # Triangles of a mesh that is painted or refined.
 MAXIMUM_START_FACES: Final = 1_000_000
 
@@ -228,6 +229,8 @@ class GenerationRequest:
         face_budget: most triangles of the finished mesh, 100 to 1 000 000; None: the preset's.
         texture_size: edge of the square texture in texels, 64 to 4096, a power of two; None: the
             preset's.
+        smoothing: rounds of Taubin's smoothing of the surface before its triangles are reduced, 0
+            to 100; the default just evens out the steps that marching tetrahedra leave.
         normal_map: whether the finished mesh is shaded like the surface before its triangles were
             reduced to the face budget.
         lods: levels of detail that the asset has besides, 0 to 4.
@@ -256,6 +259,7 @@ class GenerationRequest:
     height_metres: float = 1.0
     face_budget: int | None = None
     texture_size: int | None = None
+    smoothing: int = 4
     normal_map: bool = False
     lods: int = 0
     pbr: bool = False
@@ -331,16 +335,10 @@ class GenerationRequest:
             )
         self._check_stages()
         self._check_kept()
-        if self.start and not self.refines and self.face_budget is not None:
-            raise InvalidRequest(
-                "faces", "a mesh that is painted keeps its triangles: leave the face budget out"
-            )
-        if self.start and not self.refines and self.normal_map:
-            raise InvalidRequest(
-                "normal map",
-                "a mesh that is painted keeps its triangles: leave the normal map out",
-            )
-        self._check_lods()
+        _whole("smoothing", self.smoothing, 0, MAXIMUM_SMOOTHING)
+        _whole("lods", self.lods, 0, MAXIMUM_LODS)
+        if self.start and not self.refines:
+            self._check_unchanged_shape()
         Interval(self.height_metres, self.height_metres).check("height", 0.001, 1000.0, "metres")
         if self.face_budget is not None:
             _whole("faces", self.face_budget, 100, 1_000_000)
@@ -371,12 +369,18 @@ class GenerationRequest:
                 "texture size", f"with {field} the texture keeps its size: leave texture size out"
             )
 
-    def _check_lods(self) -> None:
-        _whole("lods", self.lods, 0, MAXIMUM_LODS)
-        if self.lods and self.start and not self.refines:
-            raise InvalidRequest(
-                "lods", "a mesh that is painted keeps its triangles: leave lods out"
-            )
+    def _check_unchanged_shape(self) -> None:
+        default = GenerationRequest(self.prompt)
+        for field, name in (
+            ("faces", "face_budget"),
+            ("smoothing", "smoothing"),
+            ("normal map", "normal_map"),
+            ("lods", "lods"),
+        ):
+            if getattr(self, name) != getattr(default, name):
+                raise InvalidRequest(
+                    field, f"a mesh that is painted keeps its triangles: leave {field} out"
+                )
 
     def _check_stages(self) -> None:
         Interval(self.band, self.band).check("band", 0.001, 0.5, "of the longest edge")

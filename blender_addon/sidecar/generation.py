@@ -202,8 +202,9 @@ class Generation:
             if request.get(name):
                 setattr(spec, name, request[name])
         spec.stages.extend(request.get("stages", ()))
-        if "band" in request:
-            spec.band = request["band"]
+        for name in ("band", "smoothing"):
+            if name in request:
+                setattr(spec, name, request[name])
         for name in ("keep_texture", "normal_map", "pbr"):
             if request.get(name):
                 setattr(spec, name, True)

@@ -65,6 +65,8 @@ TEXTS = {
     "Texels a side": "Texels de côté",
     "Faces": "Faces",
     "Most triangles of the finished mesh; 0 takes the preset's, which are 8000 for draft, 20000 for standard and 60000 for high": "Nombre maximal de triangles du maillage terminé ; 0 prend celui du préréglage : 8000 pour ébauche, 20000 pour standard et 60000 pour élevé",
+    "Smoothing": "Lissage",
+    "Rounds of smoothing of the shape before its triangles are reduced. A few even out the steps of the grid that it was made on, many round its edges, 0 leaves it as it is": "Tours de lissage de la forme avant la réduction de ses triangles. Peu effacent les marches de la grille sur laquelle elle a été faite, beaucoup arrondissent ses arêtes, 0 la laisse telle quelle",
     "Normal Map": "Normal map",
     "Shade the finished mesh like the surface before its triangles were reduced to the face budget": "Ombrer le maillage terminé comme la surface avant la réduction de ses triangles au budget",
     "Levels of Detail": "Niveaux de détail",

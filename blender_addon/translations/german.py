@@ -65,6 +65,8 @@ TEXTS = {
     "Texels a side": "Texel je Seite",
     "Faces": "Flächen",
     "Most triangles of the finished mesh; 0 takes the preset's, which are 8000 for draft, 20000 for standard and 60000 for high": "Höchstzahl der Dreiecke des fertigen Meshs; 0 nimmt die der Vorgabe: 8000 bei Entwurf, 20000 bei Standard und 60000 bei Hoch",
+    "Smoothing": "Glättung",
+    "Rounds of smoothing of the shape before its triangles are reduced. A few even out the steps of the grid that it was made on, many round its edges, 0 leaves it as it is": "Runden, in denen die Form geglättet wird, bevor ihre Dreiecke verringert werden. Wenige gleichen die Stufen des Gitters aus, auf dem sie entstand, viele runden ihre Kanten, 0 lässt sie, wie sie ist",
     "Normal Map": "Normal-Map",
     "Shade the finished mesh like the surface before its triangles were reduced to the face budget": "Das fertige Mesh schattieren wie die Oberfläche, bevor ihre Dreiecke auf die Höchstzahl verringert wurden",
     "Levels of Detail": "Detailstufen",

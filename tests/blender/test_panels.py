@@ -145,6 +145,7 @@ def test_the_panel_asks_for_everything(pump: ModuleType) -> None:
     assert advanced.texts("prop") == [
         "texture_size",
         "face_budget",
+        "smoothing",
         "normal_map",
         "pbr",
         "lods",

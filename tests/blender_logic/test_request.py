@@ -19,6 +19,7 @@ VALUES: dict[str, Any] = {
     "recipe": "own",
     "texture_size": "preset",
     "face_budget": 0,
+    "smoothing": 4,
     "normal_map": False,
     "lods": 0,
     "pbr": False,
@@ -68,7 +69,7 @@ def test_a_face_budget_that_makes_no_mesh_is_refused() -> None:
 
 def test_a_request_leads_back_to_the_panel_that_made_it() -> None:
     given = VALUES | {"prompt": "a mug", "recipe": "ssd", "texture_size": "512"}
-    given |= {"face_budget": 400, "normal_map": True, "pbr": True, "lods": 3}
+    given |= {"face_budget": 400, "smoothing": 0, "normal_map": True, "pbr": True, "lods": 3}
     assert request.values_of(request.build(given)) == given
 
 

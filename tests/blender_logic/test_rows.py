@@ -61,6 +61,7 @@ def test_defaults_are_those_of_the_panel(tmp_path: Path) -> None:
         ("face_budget\n7", "at least 100"),
         ("normal_map\nperhaps", "neither yes nor no"),
         ("lods\n5", "lods: 0 to 4"),
+        ("smoothing\n101", "smoothing: 0 to 100"),
         ("pbr\nperhaps", "neither yes nor no"),
         ("texture_size\n500", "texture_size"),
     ],

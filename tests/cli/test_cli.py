@@ -180,8 +180,8 @@ def test_submit_watch_download_and_cancel_are_clients(
 ) -> None:
     at = ["--server", server.address]
     output = tmp_path / "mug.glb"
-    words = ["submit", "a red mug", *SMALL, "--variations", "2", *at, "-o", output, "--json"]
-    answer = dreamsmith(*words)
+    words = ["submit", "a red mug", *SMALL, "--variations", "2", "--lods", "1"]
+    answer = dreamsmith(*words, *at, "-o", output, "--json")
     assert answer.returncode == 0, answer.stderr
     events = [json.loads(line) for line in answer.stdout.splitlines()]
     assert [events[index]["event"] for index in (0, -2, -1)] == ["job", "asset", "asset"]
@@ -189,9 +189,12 @@ def test_submit_watch_download_and_cancel_are_clients(
     assert output.read_bytes()[:4] == (tmp_path / "mug-2.glb").read_bytes()[:4] == b"glTF"
     assert output.read_bytes() != (tmp_path / "mug-2.glb").read_bytes()
     job = events[0]["name"]
+    assert [Path(path).name for path in events[-1]["levels"]] == ["mug-2.lod1.glb"]
     answer = dreamsmith("download", job.removeprefix("jobs/"), "-o", tmp_path / "again.glb", *at)
     assert answer.returncode == 0, answer.stderr
-    assert (tmp_path / "again.glb").read_bytes() == output.read_bytes()
+    for name in (".glb", ".lod1.glb"):
+        again = (tmp_path / "again.glb").with_suffix(name)
+        assert again.read_bytes() == output.with_suffix(name).read_bytes()
     assert dreamsmith("watch", job, *at).returncode == 0
     long = dreamsmith("submit", "a blue cube", *at).stdout.strip()
     assert dreamsmith("cancel", long, *at).returncode == 0

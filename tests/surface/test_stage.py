@@ -5,6 +5,7 @@ import dataclasses
 
 import pytest
 import torch
+import trimesh
 
 from dreamsmith.distillation.guidance import Guidance
 from dreamsmith.errors import GenerationFailed
@@ -14,6 +15,7 @@ from dreamsmith.presets import settings_for
 from dreamsmith.priors import load_prior
 from dreamsmith.request import GenerationRequest
 from dreamsmith.surface.stage import SurfaceStage
+from dreamsmith.texture.stage import TextureStage
 from surface.analytic import is_closed
 
 # Of 36 cells the whole grid is looked at, of 72 a band.
@@ -90,3 +92,19 @@ def test_a_surface_that_has_vanished_fails_saying_so(stage: SurfaceStage) -> Non
         stage.surface._boundary_sign.fill_(1.0)
     with pytest.raises(GenerationFailed, match="shrank to nothing"):
         stage.advance()
+
+
+def test_the_shape_is_smoothed_as_far_as_the_request_says(job: Job, stage: SurfaceStage) -> None:
+    def roughness(rounds: int) -> float:
+        """Mean angle between the triangles at an edge, in radians."""
+        job.request = dataclasses.replace(job.request, smoothing=rounds)
+        mesh = TextureStage.after(stage).final_mesh()
+        shape = trimesh.Trimesh(mesh.positions, mesh.triangles, process=False)
+        return float(shape.face_adjacency_angles.mean())
+
+    # Noise that marching turns into bumps on the blob.
+    with torch.no_grad():
+        distance = stage.surface.signed_distance
+        distance += 0.003 * torch.randn(distance.shape, generator=torch.Generator().manual_seed(0))
+    bare, usual, much = (roughness(rounds) for rounds in (0, 4, 40))
+    assert bare > 1.2 * usual > 1.2 * 1.2 * much

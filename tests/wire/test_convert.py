@@ -56,6 +56,7 @@ REQUESTS = st.builds(
     height_metres=st.floats(0.001, 1000),
     face_budget=st.none() | st.integers(100, 1_000_000),
     texture_size=st.none() | st.sampled_from((64, 4096)),
+    smoothing=st.integers(0, 100),
     normal_map=st.booleans(),
     lods=st.integers(0, 4),
     pbr=st.booleans(),

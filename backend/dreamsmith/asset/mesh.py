@@ -74,7 +74,7 @@ def smooth(mesh: Mesh, iterations: int = 10) -> Mesh:
 
     Args:
         mesh: closed; its topology stays.
-        iterations: pairs of a step inwards (0.5) and a step outwards (-0.53).
+        iterations: 0 or more pairs of a step inwards (0.5) and a step outwards (-0.53).
     """
     triangles = mesh.triangles
     rows, columns = triangles.ravel(), np.roll(triangles, -1, axis=1).ravel()

@@ -39,6 +39,7 @@ from dreamsmith.cli.options import (
     Resolution,
     Seed,
     Settings,
+    Smoothing,
     Stages,
     Start,
     Steps,
@@ -48,7 +49,7 @@ from dreamsmith.cli.options import (
     make_folder,
     request_of,
 )
-from dreamsmith.errors import Cancelled, InvalidRequest
+from dreamsmith.errors import Cancelled
 
 
 def generate(
@@ -77,6 +78,7 @@ def generate(
     height: Height = DEFAULTS.height_metres,
     faces: Faces = None,
     texture_size: TextureSize = None,
+    smoothing: Smoothing = DEFAULTS.smoothing,
     normal_map: NormalMap = False,
     pbr: Pbr = False,
     lods: Lods = 0,
@@ -89,15 +91,13 @@ def generate(
 ) -> None:
     """Make an asset in this process: the model, and beside it FILE.turntable.png and FILE.webp."""
     request = request_of(locals()).validated()
-    if request.start and not request.refines and lods:
-        raise InvalidRequest("lods", "a mesh that is painted keeps its triangles: leave --lods out")
     from dreamsmith import checkpoint
     from dreamsmith.console import reporter
     from dreamsmith.events import AssetReady
     from dreamsmith.generate import generate as run
     from dreamsmith.outputs import Outputs
 
-    outputs = Outputs.at(output, request.variations, lods)
+    outputs = Outputs.at(output, request.variations, request.lods)
     folder = workspace or outputs.workspace
     stopped: list[int] = []
     # Refuses what cannot be, before anything is written.
@@ -131,7 +131,7 @@ def generate(
                         "event": "asset",
                         "variation": event.variation,
                         "model": str(files.model),
-                        "levels": [str(path) for path in files.levels],
+                        "levels": [str(path) for path in files.models[1:]],
                         "turntable": str(files.turntable),
                         "animation": str(files.animation),
                         "vertices": len(mesh.positions),

@@ -38,6 +38,7 @@ from dreamsmith.cli.options import (
     Resolution,
     Seed,
     Settings,
+    Smoothing,
     Stages,
     Start,
     Steps,
@@ -79,6 +80,7 @@ def submit(
     height: Height = DEFAULTS.height_metres,
     faces: Faces = None,
     texture_size: TextureSize = None,
+    smoothing: Smoothing = DEFAULTS.smoothing,
     normal_map: NormalMap = False,
     pbr: Pbr = False,
     lods: Lods = 0,
@@ -93,7 +95,7 @@ def submit(
     from dreamsmith.console import job_values, reporter
     from dreamsmith.outputs import Outputs
 
-    outputs = Outputs.at(output, request.variations, lods) if output else None
+    outputs = Outputs.at(output, request.variations, request.lods) if output else None
     job = client.create(request, priority=priority)
     with reporter(as_json) as shown:
         shown.result(job.name, event="job", **job_values(job))
@@ -165,13 +167,12 @@ def delete(client: Any, job: JobName, as_json: Json = False) -> None:
 
 
 @connects
-def download(
-    client: Any, job: JobName, output: Output, lods: Lods = 0, as_json: Json = False
-) -> None:
+def download(client: Any, job: JobName, output: Output, as_json: Json = False) -> None:
     """Fetch what a job made: the model, and beside it FILE.turntable.png and FILE.webp."""
     from dreamsmith.outputs import Outputs
 
-    _download(client, job, Outputs.at(output, lods=lods), as_json)
+    request = client.get(job).request
+    _download(client, job, Outputs.at(output, request.variations, request.lods), as_json)
 
 
 def _state(name: str) -> State:
@@ -211,6 +212,7 @@ def _watch(client: Any, job: str, as_json: bool) -> None:
 
 def _download(client: Any, job: str, outputs: Any, as_json: bool) -> None:
     from dreamsmith.console import reporter
+    from dreamsmith.outputs import glb_beside, take_glb
     from dreamsmith.wire.job import ANIMATION, MODEL, TURNTABLE, artifact_of
 
     found = client.get(job)
@@ -223,14 +225,18 @@ def _download(client: Any, job: str, outputs: Any, as_json: bool) -> None:
             files = outputs.variation(number)
             client.download(job, artifact_of(TURNTABLE, number), files.turntable)
             client.download(job, artifact_of(ANIMATION, number), files.animation)
-            model = client.download(job, artifact_of(MODEL, number), files.downloaded)
-            files.take(files.downloaded)
+            # The model last: who finds it finds the others, too.
+            for lod in range(files.lods, -1, -1):
+                path = files.models[lod]
+                model = client.download(job, artifact_of(MODEL, number, lod), glb_beside(path))
+                take_glb(path)
             shown.result(
                 f"{files.model}: {model.size_bytes} bytes; beside it "
                 f"{files.turntable.name} and {files.animation.name}",
                 event="asset",
                 variation=number,
                 model=str(files.model),
+                levels=[str(path) for path in files.models[1:]],
                 turntable=str(files.turntable),
                 animation=str(files.animation),
                 size_bytes=model.size_bytes,

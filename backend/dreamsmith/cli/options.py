@@ -88,6 +88,12 @@ Fov = Annotated[
 Height = Annotated[float, typer.Option(help="Of the finished mesh, in metres.")]
 Faces = Annotated[int | None, typer.Option(help="Most triangles; else the preset's.")]
 TextureSize = Annotated[int | None, typer.Option(help="Texels of an edge; else the preset's.")]
+Smoothing = Annotated[
+    int,
+    typer.Option(
+        help="Rounds of smoothing of the shape, 0 to 100; the default evens out the grid's steps."
+    ),
+]
 NormalMap = Annotated[
     bool,
     typer.Option(
@@ -135,7 +141,7 @@ OptionalOutput = Annotated[
 Lods = Annotated[
     int,
     typer.Option(
-        help="Levels of detail to write besides, 0 to 4: each a quarter of the triangles and half "
+        help="Levels of detail to make besides, 0 to 4: each a quarter of the triangles and half "
         "the texture's edge of the one before."
     ),
 ]
@@ -197,7 +203,9 @@ def request_of(values: dict[str, Any]) -> GenerationRequest:
         height_metres=values["height"],
         face_budget=values["faces"],
         texture_size=values["texture_size"],
+        smoothing=values["smoothing"],
         normal_map=values["normal_map"],
+        lods=values["lods"],
         pbr=values["pbr"],
     )
 

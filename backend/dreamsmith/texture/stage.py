@@ -28,8 +28,6 @@ from dreamsmith.texture.material import Material, regularisation
 
 _LEARNING_RATE = 3e-3
 _PAINTING_LEARNING_RATE = 1e-2
-# Just enough to even out the steps that marching tetrahedra leave.
-_SMOOTHINGS = 4
 
 
 class _FixedMesh(nn.Module):
@@ -99,7 +97,7 @@ class TextureStage(MeshStage):
 
     @classmethod
     def after(cls, earlier: SurfaceStage) -> TextureStage:
-        """Clean the surface up (floaters, face budget) and take over its colours."""
+        """Clean the surface up (floaters, smoothing, face budget) and take over its colours."""
         job = earlier.job
         stage = cls(job, earlier.guidance)
         stage.field.load_state_dict(earlier.field.state_dict())
@@ -111,7 +109,7 @@ class TextureStage(MeshStage):
             clean = turned_inside_out(clean)
         if job.start is None:
             clean = keep_large_components(clean)
-        clean = smooth(clean, _SMOOTHINGS)
+        clean = smooth(clean, job.request.smoothing)
         few = decimate(clean, job.settings.face_budget)
         if job.request.is_scene:
             clean, few = turned_inside_out(clean), turned_inside_out(few)

@@ -43,6 +43,7 @@ _OPTIONALS: Final = (
     "texture_size",
     "band",
     "keep_texture",
+    "smoothing",
     "normal_map",
     "lods",
     "pbr",

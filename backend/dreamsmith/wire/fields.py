@@ -44,6 +44,7 @@ _WAYS: Final = {
     "height": "height_metres",
     "faces": "face_budget",
     "texture size": "texture_size",
+    "smoothing": "smoothing",
     "normal map": "normal_map",
     "lods": "lods",
     "pbr": "pbr",
