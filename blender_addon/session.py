@@ -197,8 +197,8 @@ class Session:
             self.image_png = bytes(blocks["png"])
         elif event == "preview_mesh":
             self.preview = arrays.decode(header["arrays"], blocks)
-            if self.preview.colors is not None:
-                self.preview_color = tuple(self.preview.colors.mean(axis=0) / 255.0)
+            if self.preview.mean_color is not None:
+                self.preview_color = tuple(self.preview.mean_color.tolist())
         elif event == "result":
             self._add(header, blocks)
         elif event == "cancelled":

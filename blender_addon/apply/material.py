@@ -90,8 +90,8 @@ def preview(source: MeshArrays) -> bpy.types.Material:
         colors.location = (-240, 300)
         material.node_tree.links.new(colors.outputs["Color"], shader.inputs["Base Color"])
         shader.inputs["Roughness"].default_value = _PREVIEW_ROUGHNESS
-    if source.colors is not None:
-        _show_in_solid_view(material, source.colors.mean(axis=0) / 255.0)
+    if source.mean_color is not None:
+        _show_in_solid_view(material, source.mean_color)
     return material
 
 
