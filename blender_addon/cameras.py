@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from . import request
+
 LIMITS = {
     "azimuth": (-360.0, 360.0),
     "elevation": (-90.0, 90.0),
@@ -21,15 +23,31 @@ LIMITS = {
 }
 # Distances of cameras in a scene that is around them, in its radii.
 INSIDE = (0.01, 0.9)
+# Of an object where nothing else is asked for.
+USUAL_DISTANCE = (2.4, 3.0)
+USUAL_FOV = (40.0, 50.0)
 PRESETS = (
     ("ALL_ROUND", "All Round", "Every side, from a little below to well above"),
     ("FRONT", "Front Only", "Nothing but the front: good for reliefs, masks and signs"),
     ("TOP", "Top-Down", "From above, as a map shows it: good for terrain, plates and coins"),
+    (
+        "INTERIOR",
+        "Interior",
+        "From inside a room, which is made around the cameras: takes the recipe ProlificDreamer "
+        "Scene. Good with a full diffusion model; another preset leads back to objects",
+    ),
 )
 PRESET_RANGES = {
     "ALL_ROUND": {"azimuth": (-180.0, 180.0), "elevation": (-10.0, 60.0)},
     "FRONT": {"azimuth": (-45.0, 45.0), "elevation": (-10.0, 40.0)},
     "TOP": {"azimuth": (-180.0, 180.0), "elevation": (60.0, 90.0)},
+    # Those of the recipe.
+    "INTERIOR": {
+        "azimuth": (-180.0, 180.0),
+        "elevation": (-10.0, 45.0),
+        "distance": (0.02, 0.46),
+        "fov": (40.0, 70.0),
+    },
 }
 # An object of a height fills a sphere of about this much of it as a radius: a ball has 0.5 of its
 # height, a cube 0.87.
@@ -52,6 +70,31 @@ class Camera:
 
     offset: NDArray[np.float64]
     fov_degrees: float
+
+
+def limits(recipe: str) -> dict[str, tuple[float, float]]:
+    """What the ranges may be with a recipe: in a scene the cameras stand inside."""
+    return {**LIMITS, "distance": INSIDE} if recipe == request.SCENE_RECIPE else LIMITS
+
+
+def of_preset(preset: str, recipe: str, distance: Sequence[float]) -> dict[str, object]:
+    """The fields of the panel that a preset sets.
+
+    Distance and field of view are the artist's own, unless cameras go into a room or come out.
+
+    Args:
+        preset: one of `PRESETS`.
+        recipe: the panel's, so far.
+        distance: likewise.
+    """
+    found: dict[str, object] = dict(PRESET_RANGES[preset])
+    if preset == "INTERIOR":
+        return found | {"recipe": request.SCENE_RECIPE}
+    if recipe == request.SCENE_RECIPE or min(distance) < LIMITS["distance"][0]:
+        found |= {"distance": USUAL_DISTANCE, "fov": USUAL_FOV}
+    if recipe == request.SCENE_RECIPE:
+        found["recipe"] = request.OWN_RECIPE
+    return found
 
 
 def positions(
@@ -109,10 +152,16 @@ def frusta(ranges: Ranges) -> NDArray[np.float32]:
     return np.concatenate([np.stack(line, axis=1) for line in lines]).astype(np.float32)
 
 
-def from_cameras(cameras: Sequence[Camera]) -> tuple[dict[str, tuple[float, float]], list[str]]:
+def from_cameras(
+    cameras: Sequence[Camera], allowed: Ranges = LIMITS
+) -> tuple[dict[str, tuple[float, float]], list[str]]:
     """The smallest ranges that hold all the cameras, and the names of those that had to be cut.
 
     The azimuth is the shortest arc, so that cameras on both sides of the back are no full turn.
+
+    Args:
+        cameras: at least one.
+        allowed: of `limits`.
     """
     offset = np.array([camera.offset for camera in cameras])
     distance = np.linalg.norm(offset, axis=1)
@@ -127,7 +176,7 @@ def from_cameras(cameras: Sequence[Camera]) -> tuple[dict[str, tuple[float, floa
     }
     found, cut = {}, []
     for name, ends in wanted.items():
-        low, high = (float(np.clip(end, *LIMITS[name])) for end in ends)
+        low, high = (float(np.clip(end, *allowed[name])) for end in ends)
         found[name] = (low, high)
         if max(abs(low - ends[0]), abs(high - ends[1])) > 1e-6:
             cut.append(name)

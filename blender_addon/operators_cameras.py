@@ -17,7 +17,7 @@ class DREAMSMITH_OT_camera_preset(bpy.types.Operator):
 
     bl_idname = "dreamsmith.camera_preset"
     bl_label = "Camera Preset"
-    bl_description = "Set azimuth and elevation to the ones that suit a kind of object"
+    bl_description = "Set the ranges to the ones that suit a kind of object, or a room"
     bl_options = {"REGISTER", "UNDO"}
 
     preset: bpy.props.EnumProperty(  # type: ignore[valid-type]
@@ -36,8 +36,10 @@ class DREAMSMITH_OT_camera_preset(bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Set them."""
-        for name, ends in cameras.PRESET_RANGES[self.preset].items():
-            setattr(context.scene.dreamsmith, name, ends)
+        settings = context.scene.dreamsmith
+        found = cameras.of_preset(self.preset, settings.recipe, settings.distance)
+        for name, value in found.items():
+            setattr(settings, name, value)
         return {"FINISHED"}
 
 
@@ -72,12 +74,13 @@ class DREAMSMITH_OT_from_scene_cameras(bpy.types.Operator):
             )
             for item in found
         ]
-        ranges, cut = cameras.from_cameras(seen)
+        allowed = cameras.limits(context.scene.dreamsmith.recipe)
+        ranges, cut = cameras.from_cameras(seen, allowed)
         for name, ends in ranges.items():
             setattr(context.scene.dreamsmith, name, ends)
         if cut:
             limits = ", ".join(
-                f"{name} {cameras.LIMITS[name][0]:g} – {cameras.LIMITS[name][1]:g}" for name in cut
+                f"{name} {allowed[name][0]:g} – {allowed[name][1]:g}" for name in cut
             )
             problem = say("Some cameras lie outside of what is allowed: {limits}", limits=limits)
             self.report({"WARNING"}, problem)

@@ -130,9 +130,9 @@ class DREAMSMITH_PT_cameras(_Sidebar, bpy.types.Panel):
         """Draw the panel."""
         column = self.layout.column(align=False)
         settings = context.scene.dreamsmith
-        row = column.row(align=True)
+        grid = column.grid_flow(columns=2, even_columns=True, align=True)
         for name, label, _ in cameras.PRESETS:
-            row.operator("dreamsmith.camera_preset", text=label).preset = name
+            grid.operator("dreamsmith.camera_preset", text=label).preset = name
         column.operator("dreamsmith.from_scene_cameras", icon="CAMERA_DATA")
         column.prop(settings, "show_cameras", icon="HIDE_OFF", toggle=True)
         for name in request.RANGES:

@@ -7,7 +7,7 @@ from typing import Any
 
 import bpy
 
-from . import request, servers
+from . import cameras, request, servers
 
 FIELDS = (
     "prompt",
@@ -186,7 +186,7 @@ def fields(**common: Any) -> dict[str, Any]:
             name="Distance",
             description="From how far it is seen, in radii of the object, from and to",
             size=2,
-            default=(2.4, 3.0),
+            default=cameras.USUAL_DISTANCE,
             min=0.01,
             max=10.0,
             soft_min=1.5,
@@ -197,7 +197,7 @@ def fields(**common: Any) -> dict[str, Any]:
             name="Field of View",
             description="How wide the camera sees, in degrees from top to bottom, from and to",
             size=2,
-            default=(40.0, 50.0),
+            default=cameras.USUAL_FOV,
             min=10.0,
             max=100.0,
             precision=0,

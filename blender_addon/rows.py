@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import request
+from . import cameras, request
 
 MAXIMUM_FILE_BYTES = 64 << 20
 MAXIMUM_STEM_LENGTH = 48
@@ -105,8 +105,8 @@ DEFAULTS: dict[str, Any] = {
     "prior": "bundled",
     "azimuth": (-180.0, 180.0),
     "elevation": (-10.0, 60.0),
-    "distance": (2.4, 3.0),
-    "fov": (40.0, 50.0),
+    "distance": cameras.USUAL_DISTANCE,
+    "fov": cameras.USUAL_FOV,
 }
 _ABOUT_ASSET = ("name", "catalog", "tags")
 

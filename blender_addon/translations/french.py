@@ -78,7 +78,7 @@ TEXTS = {
     # Cameras.
     "Cameras": "Caméras",
     "Camera Preset": "Préréglage de caméras",
-    "Set azimuth and elevation to the ones that suit a kind of object": "Régler l’azimut et l’élévation comme il convient à un genre d’objets",
+    "Set the ranges to the ones that suit a kind of object, or a room": "Régler les plages comme il convient à un genre d’objets, ou à une pièce",
     "The kind of object": "Le genre d’objets",
     "All Round": "Tout autour",
     "Every side, from a little below to well above": "Tous les côtés, d’un peu au-dessous à bien au-dessus",
@@ -86,6 +86,8 @@ TEXTS = {
     "Nothing but the front: good for reliefs, masks and signs": "Rien que l’avant : convient aux reliefs, aux masques et aux panneaux",
     "Top-Down": "De dessus",
     "From above, as a map shows it: good for terrain, plates and coins": "De dessus, comme sur une carte : convient aux terrains, aux assiettes et aux pièces de monnaie",
+    "Interior": "Intérieur",
+    "From inside a room, which is made around the cameras: takes the recipe ProlificDreamer Scene. Good with a full diffusion model; another preset leads back to objects": "De l’intérieur d’une pièce, qui se fait autour des caméras : prend la recette Scène ProlificDreamer. Convient avec un grand modèle de diffusion ; un autre préréglage ramène aux objets",
     "From Scene Cameras": "D’après les caméras de la scène",
     "Set all four ranges so that they hold the selected cameras, or the scene's camera where none is selected. They are measured from the selected meshes, or else from the 3D cursor": "Régler les quatre plages pour qu’elles contiennent les caméras sélectionnées, ou la caméra de la scène si aucune ne l’est. Elles se mesurent depuis les maillages sélectionnés, sinon depuis le curseur 3D",
     "Select one or more cameras": "Sélectionnez une ou plusieurs caméras",

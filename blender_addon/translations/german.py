@@ -78,7 +78,7 @@ TEXTS = {
     # Cameras.
     "Cameras": "Kameras",
     "Camera Preset": "Kameravorgabe",
-    "Set azimuth and elevation to the ones that suit a kind of object": "Azimut und Höhenwinkel so setzen, wie es einer Art von Objekten entspricht",
+    "Set the ranges to the ones that suit a kind of object, or a room": "Die Bereiche so setzen, wie es einer Art von Objekten oder einem Raum entspricht",
     "The kind of object": "Die Art des Objekts",
     "All Round": "Rundum",
     "Every side, from a little below to well above": "Jede Seite, von etwas unterhalb bis weit oberhalb",
@@ -86,6 +86,8 @@ TEXTS = {
     "Nothing but the front: good for reliefs, masks and signs": "Nichts als die Vorderseite: gut für Reliefs, Masken und Schilder",
     "Top-Down": "Von oben",
     "From above, as a map shows it: good for terrain, plates and coins": "Von oben, wie auf einer Karte: gut für Gelände, Teller und Münzen",
+    "Interior": "Innenraum",
+    "From inside a room, which is made around the cameras: takes the recipe ProlificDreamer Scene. Good with a full diffusion model; another preset leads back to objects": "Aus dem Inneren eines Raums, der um die Kameras entsteht: nimmt das Rezept ProlificDreamer-Szene. Gut mit einem großen Diffusionsmodell; eine andere Vorgabe führt zurück zu Objekten",
     "From Scene Cameras": "Nach Kameras der Szene",
     "Set all four ranges so that they hold the selected cameras, or the scene's camera where none is selected. They are measured from the selected meshes, or else from the 3D cursor": "Alle vier Bereiche so setzen, dass sie die ausgewählten Kameras enthalten, oder die Kamera der Szene, wenn keine ausgewählt ist. Gemessen wird von den ausgewählten Meshes aus, sonst vom 3D-Cursor",
     "Select one or more cameras": "Eine oder mehrere Kameras auswählen",

@@ -29,6 +29,25 @@ def test_presets_set_the_ranges_and_can_be_undone(addon: ModuleType) -> None:
     assert tuple(settings.elevation) == (60, 90)
 
 
+def test_interior_goes_into_a_room_and_the_next_preset_out_of_it(addon: ModuleType) -> None:
+    settings = bpy.context.scene.dreamsmith
+    assert bpy.ops.dreamsmith.camera_preset(preset="INTERIOR") == {"FINISHED"}
+    assert settings.recipe == "prolificdreamer-scene"
+    assert tuple(settings.distance) == pytest.approx((0.02, 0.46))
+    assert tuple(settings.elevation) == (-10, 45)
+    assert tuple(settings.fov) == (40, 70)
+    bpy.context.scene.cursor.location = (0, 0, 0)
+    settings.height = 2.0
+    add_camera((0, -0.6, 1), 60).select_set(True)
+    assert bpy.ops.dreamsmith.from_scene_cameras() == {"FINISHED"}
+    assert tuple(settings.distance) == pytest.approx((0.5, 0.5))
+    bpy.ops.dreamsmith.camera_preset(preset="TOP")
+    assert settings.recipe == "own"
+    assert tuple(settings.distance) == pytest.approx((2.4, 3))
+    assert tuple(settings.elevation) == (60, 90)
+    assert tuple(settings.fov) == (40, 50)
+
+
 def test_selected_cameras_define_the_ranges_around_the_selected_mesh(addon: ModuleType) -> None:
     bpy.ops.mesh.primitive_cube_add(size=2, location=(0, 0, 1))
     radius = math.sqrt(3)

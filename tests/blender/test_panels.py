@@ -23,7 +23,7 @@ class Recorder:
     def _part(self, **_: Any) -> Recorder:
         return Recorder(self.log)
 
-    row = column = box = split = _part
+    row = column = box = split = grid_flow = _part
 
     def template_list(self, kind: str, name: str, data: Any, prop: str, *_: Any, **__: Any) -> None:
         assert getattr(bpy.types, kind)

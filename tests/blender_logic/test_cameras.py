@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
-from addon import cameras
+from addon import cameras, request
 
 from dreamsmith.cameras import Cameras
-from dreamsmith.request import CameraRanges, Interval
+from dreamsmith.recipes import RECIPES
+from dreamsmith.request import CameraRanges, GenerationRequest, Interval
 
 RANGES = {
     "azimuth": (-60.0, 90.0),
@@ -92,3 +95,43 @@ def test_what_is_not_allowed_is_cut_and_named() -> None:
 def test_every_preset_is_allowed_by_the_server() -> None:
     for ranges in cameras.PRESET_RANGES.values():
         CameraRanges(Interval(*ranges["azimuth"]), Interval(*ranges["elevation"])).check()
+
+
+def as_ranges(fields: dict[str, Any]) -> CameraRanges:
+    return CameraRanges(
+        **{request.RANGE_FIELDS[name]: Interval(*fields[name]) for name in request.RANGES}
+    )
+
+
+@pytest.mark.parametrize("recipe", [request.SCENE_RECIPE, "dreamfusion"])
+def test_from_inside_a_room_every_preset_leads_back_to_objects(recipe: str) -> None:
+    usual = {name: RANGES[name] for name in request.RANGES}
+    room = usual | cameras.of_preset("INTERIOR", request.OWN_RECIPE, usual["distance"])
+    assert room["recipe"] == request.SCENE_RECIPE
+    assert as_ranges(room) == RECIPES[request.SCENE_RECIPE].cameras
+    GenerationRequest("a kitchen", recipe=room["recipe"], cameras=as_ranges(room)).validated()
+    # Also where the recipe was changed by hand meanwhile, which is then the artist's.
+    room["recipe"] = recipe
+    for name, _, _ in cameras.PRESETS[:3]:
+        back = room | cameras.of_preset(name, recipe, room["distance"])
+        expected = recipe if recipe == "dreamfusion" else request.OWN_RECIPE
+        assert back["recipe"] == expected
+        as_ranges(back).check()
+        defaults = CameraRanges()
+        assert as_ranges(back).distance == defaults.distance
+        assert as_ranges(back).fov_degrees == defaults.fov_degrees
+
+
+def test_a_preset_of_objects_leaves_distance_and_recipe_to_the_artist() -> None:
+    found = cameras.of_preset("FRONT", "dreamfusion", (1.5, 4.0))
+    assert set(found) == {"azimuth", "elevation"}
+
+
+def test_cameras_in_a_room_are_held_by_the_limits_of_rooms() -> None:
+    seen = [cameras.Camera(np.array([0.0, -distance, 0.0]), 50.0) for distance in (0.2, 1.4)]
+    found, cut = cameras.from_cameras(seen, cameras.limits(request.SCENE_RECIPE))
+    assert found["distance"] == pytest.approx((0.2, 0.9))
+    assert cut == ["distance"]
+    found, cut = cameras.from_cameras(seen[:1], cameras.limits(request.OWN_RECIPE))
+    assert found["distance"] == (1.5, 1.5)
+    assert cut == ["distance"]
