@@ -20,7 +20,7 @@ from typing import Any
 
 import bpy
 
-from . import preferences, pump, request, rows
+from . import preferences, properties, pump, request, rows
 from .history import NoResult
 from .session import Session, Status
 
@@ -54,7 +54,8 @@ def submit(
         request_id: a UUID; the same one again is the same job. None: a new job.
         **fields: ``negative_prompt``, ``method``, ``recipe``, ``preset``, ``prior``, ``seed``,
             ``steps``, ``variations``, ``height``, ``texture_size``, ``face_budget``,
-            ``smoothing``, ``normal_map``, ``pbr``, ``lods``; ranges ``azimuth``, ``elevation``,
+            ``smoothing``, ``normal_map``, ``pbr``, ``lods``, ``lora`` (a .safetensors file),
+            ``lora_scale``; ranges ``azimuth``, ``elevation``,
             ``distance``, ``fov`` as ``(low, high)``. What is not given has its default; the panel
             is not looked at.
 
@@ -154,6 +155,6 @@ def off_state(hook: Callable[[Session], None]) -> None:
 
 
 def _texts(fields: dict[str, Any]) -> dict[str, Any]:
-    """Numbers are fine where the panel has a list of sizes."""
-    size = fields.get("texture_size")
-    return fields if size is None else {**fields, "texture_size": str(size)}
+    """Numbers are fine where the panel has a list of sizes, and paths where it has texts."""
+    found = {n: str(fields[n]) for n in ("texture_size", "lora") if fields.get(n) is not None}
+    return properties.resolved({**fields, **found})

@@ -137,7 +137,7 @@ def matches(session: Session, text: str) -> bool:
     request = session.request
     fields = [request.get(name, "") for name in ("prompt", "negative_prompt", "method", "recipe")]
     fields += [request.get("preset", ""), request.get("prior", ""), session.status.value]
-    fields += [str(request.get("seed", "")), session.server]
+    fields += [str(request.get("seed", "")), request.get("lora_file", ""), session.server]
     whole = " ".join(fields).lower()
     return all(word in whole for word in text.lower().split())
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Iterable
 from typing import Any
@@ -23,9 +24,9 @@ def asked(
 ) -> dict[str, Any]:
     """The fields of the operator where they were given, of the panel where not."""
     settings = context.scene.dreamsmith
-    return {
-        name: getattr(given if given.is_property_set(name) else settings, name) for name in names
-    }
+    return properties.resolved(
+        {name: getattr(given if given.is_property_set(name) else settings, name) for name in names}
+    )
 
 
 def new_seed() -> int:
@@ -92,4 +93,44 @@ class DREAMSMITH_OT_roll_seed(bpy.types.Operator):
         return {"FINISHED"}
 
 
-CLASSES = (DREAMSMITH_OT_generate, DREAMSMITH_OT_roll_seed)
+class DREAMSMITH_OT_choose_lora(bpy.types.Operator):
+    """Choose a LoRA file."""
+
+    bl_idname = "dreamsmith.choose_lora"
+    bl_label = "Choose LoRA File"
+    bl_description = (
+        "Choose a .safetensors file of your own. It is sent to the server with the first job that "
+        "wants it"
+    )
+    bl_options = {"UNDO", "INTERNAL"}
+
+    filepath: bpy.props.StringProperty(  # type: ignore[valid-type]
+        name="File",
+        description="The LoRA file",
+        subtype="FILE_PATH",
+        options={"SKIP_SAVE"},
+    )
+    filter_glob: bpy.props.StringProperty(  # type: ignore[valid-type]
+        name="Filter",
+        description="The files that are listed",
+        default=f"*{request.LORA_SUFFIX}",
+        options={"HIDDEN", "SKIP_SAVE"},
+    )
+
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        """Ask for it."""
+        context.window_manager.fileselect_add(self)
+        return {"RUNNING_MODAL"}
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Take it, by a path relative to the open file where Blender is set so."""
+        path = bpy.path.abspath(self.filepath)
+        if bpy.data.filepath and context.preferences.filepaths.use_relative_paths:
+            # On another drive there is no relative path.
+            with contextlib.suppress(ValueError):
+                path = bpy.path.relpath(path)
+        context.scene.dreamsmith.lora = path
+        return {"FINISHED"}
+
+
+CLASSES = (DREAMSMITH_OT_generate, DREAMSMITH_OT_roll_seed, DREAMSMITH_OT_choose_lora)

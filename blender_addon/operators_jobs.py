@@ -201,9 +201,13 @@ class DREAMSMITH_OT_vary(_JobOperator, bpy.types.Operator):
         if not (bpy.app.online_access or job.connection.get("is_local")):
             self.report({"ERROR"}, say(request.OFFLINE_HINT))
             return {"CANCELLED"}
-        wanted = request.build(request.values_of(job.request)) | {"seed": operators.new_seed()}
         try:
+            wanted = request.build(request.values_of(job.request))
+            wanted["seed"] = operators.new_seed()
             varied = pump.start(_started(job, wanted), job.connection, context.scene.name)
+        except request.BadRequest as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
         except OSError as error:
             problem = say("The mesh cannot be written: {why}", why=error.strerror)
             self.report({"ERROR"}, problem)

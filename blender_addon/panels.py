@@ -55,6 +55,7 @@ class DREAMSMITH_PT_main(_Sidebar, bpy.types.Panel):
         column.prop(settings, "method")
         column.prop(settings, "recipe")
         column.prop(settings, "prior")
+        draw_lora(column, settings, server)
         column.prop(settings, "height")
         column.prop(settings, "variations")
         row = column.row(align=True)
@@ -194,7 +195,21 @@ class DREAMSMITH_PT_server(_Sidebar, bpy.types.Panel):
         preferences.draw_backend(layout, context)
 
 
-_WANTED = ("prompt", "method", "preset", "recipe", "prior", "steps", "variations")
+_WANTED = ("prompt", "method", "preset", "recipe", "prior", "lora", "steps", "variations")
+
+
+def draw_lora(
+    layout: bpy.types.UILayout, settings: bpy.types.PropertyGroup, server: servers.Server
+) -> None:
+    """The LoRA and, where there is one, its scale; greyed out where the server takes none."""
+    problem = servers.lora_problem(server)
+    row = layout.row(align=True)
+    # One that is there can be taken out.
+    row.enabled = bool(settings.lora) or not problem
+    row.prop(settings, "lora", placeholder=problem or say("none"))
+    row.operator("dreamsmith.choose_lora", text="", icon="FILE_FOLDER")
+    if settings.lora:
+        layout.prop(settings, "lora_scale")
 
 
 def look(context: bpy.types.Context) -> servers.Server:

@@ -26,6 +26,8 @@ FIELDS = (
     "height",
     "steps",
     "prior",
+    "lora",
+    "lora_scale",
     *request.RANGES,
 )
 # Of Texture Selected besides.
@@ -159,6 +161,24 @@ def fields(**common: Any) -> dict[str, Any]:
             search=servers.suggest_priors,
             **common,
         ),
+        "lora": p.StringProperty(
+            name="LoRA",
+            description="Style or subject on top of the prior: a .safetensors file of yours, which "
+            "is sent to the server unless it is there already. It must have been trained on the "
+            "prior's base model. Empty: none",
+            **common,
+        ),
+        "lora_scale": p.FloatProperty(
+            name="LoRA Scale",
+            description="How strongly the LoRA counts: 1 as it was trained, 0 not at all, below 0 "
+            "the other way round",
+            default=1.0,
+            min=-request.MAXIMUM_LORA_SCALE,
+            max=request.MAXIMUM_LORA_SCALE,
+            soft_min=0.0,
+            soft_max=2.0,
+            **common,
+        ),
         "azimuth": p.FloatVectorProperty(
             name="Azimuth",
             description="From where around the object it is seen while it grows, in degrees: "
@@ -224,6 +244,12 @@ def texture_fields(**common: Any) -> dict[str, Any]:
             **common,
         ),
     }
+
+
+def resolved(values: dict[str, Any]) -> dict[str, Any]:
+    """The values, the LoRA's path being none any more that is relative to the open file."""
+    path = values.get("lora", "")
+    return values | {"lora": bpy.path.abspath(path)} if path.startswith("//") else values
 
 
 class DreamsmithSettings(bpy.types.PropertyGroup):

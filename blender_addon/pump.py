@@ -86,7 +86,7 @@ def follow(job: Session, first: str = "") -> None:
         job: AWAY, or ended.
         first: ``retry`` to have the server begin a failed or cancelled one again.
     """
-    job.status, job.error, job.fraction = Status.STARTING, "", 0.0
+    job.status, job.error, job.fraction, job.sending = Status.STARTING, "", 0.0, ""
     job.results.clear()
     _tell(job)
     _follow(job, first)

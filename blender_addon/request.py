@@ -6,6 +6,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from .language import deferred, say
@@ -80,6 +81,8 @@ MAXIMUM_VARIATIONS = 8
 MAXIMUM_LODS = 4
 USUAL_SMOOTHING = 4
 MAXIMUM_SMOOTHING = 100
+MAXIMUM_LORA_SCALE = 10.0
+LORA_SUFFIX = ".safetensors"
 OFFLINE_HINT = deferred(
     "Blender's online access is off: allow it in Preferences > System > Network"
 )
@@ -106,7 +109,8 @@ def build(values: Mapping[str, Any]) -> dict[str, Any]:
     """The request from the values of the panel or the operator.
 
     Raises:
-        BadRequest: the prompt is empty, a range is the wrong way round, or a number makes no mesh.
+        BadRequest: the prompt is empty, a range is the wrong way round, a number makes no mesh, or
+            the LoRA's file is not there.
     """
     request = {name: values[name] for name in _PLAIN}
     request["prompt"] = request["prompt"].strip()
@@ -130,6 +134,7 @@ def build(values: Mapping[str, Any]) -> dict[str, Any]:
     request["normal_map"] = bool(values["normal_map"])
     request["lods"] = int(values["lods"])
     request["pbr"] = bool(values["pbr"])
+    request |= _lora(values)
     for name in RANGES:
         low, high = (float(end) for end in values[name])
         if low > high:
@@ -143,6 +148,43 @@ def build(values: Mapping[str, Any]) -> dict[str, Any]:
             )
         request[RANGE_FIELDS[name]] = [low, high]
     return request
+
+
+def is_lora_file(text: str) -> bool:
+    """Whether a text says where a LoRA file lies."""
+    return text.lower().endswith(LORA_SUFFIX) or "/" in text or "\\" in text
+
+
+def _lora(values: Mapping[str, Any]) -> dict[str, Any]:
+    """``lora_file``, its path, and ``lora_scale``; nothing where there is none."""
+    text, scale = str(values["lora"]).strip(), float(values["lora_scale"])
+    if not text:
+        return {}
+    path = Path(text)
+    if path.suffix.lower() != LORA_SUFFIX:
+        raise BadRequest(
+            say("{path} is no LoRA: choose a .safetensors file, or leave it empty", path=text)
+        )
+    if not path.is_absolute():
+        raise BadRequest(
+            say(
+                "the path of the LoRA {path} depends on where this file is saved: save it first, "
+                "or choose the LoRA again",
+                path=text,
+            )
+        )
+    if not path.is_file():
+        raise BadRequest(say("there is no LoRA file {path}: choose another one", path=text))
+    if not abs(scale) <= MAXIMUM_LORA_SCALE:
+        raise BadRequest(
+            say(
+                "the scale of a LoRA must be {least} to {most}, not {scale}",
+                least=f"{-MAXIMUM_LORA_SCALE:g}",
+                most=f"{MAXIMUM_LORA_SCALE:g}",
+                scale=f"{scale:g}",
+            )
+        )
+    return {"lora_file": text, "lora_scale": scale}
 
 
 def values_of(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,6 +202,8 @@ def values_of(request: Mapping[str, Any]) -> dict[str, Any]:
     values["normal_map"] = request.get("normal_map", False)
     values["lods"] = request.get("lods", 0)
     values["pbr"] = request.get("pbr", False)
+    values["lora"] = request.get("lora_file", "")
+    values["lora_scale"] = request.get("lora_scale", 1.0)
     for name, field in RANGE_FIELDS.items():
         if field in request:
             values[name] = tuple(request[field])
@@ -199,5 +243,9 @@ def provenance(
         )
     }
     values |= {"job": job, "server": server, "server_version": server_version}
+    if "lora_file" in request:
+        # Not the folder: what is made goes to others.
+        name = re.split(r"[/\\]", request["lora_file"])[-1]
+        values |= {"lora": name, "lora_scale": request["lora_scale"]}
     values["variation"] = variation
     return {f"dreamsmith_{name}": value for name, value in values.items()}

@@ -85,6 +85,8 @@ COLUMNS: dict[str, Callable[[Any], Any]] = {
     "height": float,
     "steps": _whole,
     "prior": _text,
+    "lora": _text,
+    "lora_scale": float,
     **dict.fromkeys(request.RANGES, _range),
 }
 DEFAULTS: dict[str, Any] = {
@@ -103,6 +105,8 @@ DEFAULTS: dict[str, Any] = {
     "height": 1.0,
     "steps": 0,
     "prior": "bundled",
+    "lora": "",
+    "lora_scale": 1.0,
     "azimuth": (-180.0, 180.0),
     "elevation": (-10.0, 60.0),
     "distance": cameras.USUAL_DISTANCE,
@@ -166,7 +170,7 @@ def read(path: Path) -> tuple[list[Row], dict[int, str]]:
         try:
             if isinstance(values, str):
                 raise BadRow(values)
-            row = _row(number, values, counts)
+            row = _row(number, values, counts, path.absolute().parent)
             rows.append(row)
         except BadRow as error:
             bad[number] = str(error)
@@ -221,7 +225,7 @@ def _check_columns(columns: list[str], where: str) -> None:
         raise BadBatch(f"{where}: {problem}; columns are {', '.join(known)}")
 
 
-def _row(number: int, values: Mapping[str, Any], counts: Counter[str]) -> Row:
+def _row(number: int, values: Mapping[str, Any], counts: Counter[str], folder: Path) -> Row:
     try:
         _check_columns([*values, "prompt"], "it")
     except BadBatch as error:
@@ -239,13 +243,18 @@ def _row(number: int, values: Mapping[str, Any], counts: Counter[str]) -> Row:
         raise BadRow(f"lods: 0 to {request.MAXIMUM_LODS} are allowed")
     if not 0 <= fields["smoothing"] <= request.MAXIMUM_SMOOTHING:
         raise BadRow(f"smoothing: 0 to {request.MAXIMUM_SMOOTHING} are allowed")
+    lora = fields["lora"]
+    if request.is_lora_file(lora):
+        # Beside the table, wherever that was moved.
+        fields["lora"] = str(folder / lora)
     try:
         built = request.build({"prompt": "", **fields})
     except request.BadRequest as error:
         raise BadRow(str(error)) from None
     tags = values.get("tags", "")
     split = tags if isinstance(tags, list) else str(tags).replace(";", ",").split(",")
-    said = json.dumps({**built, "name": values.get("name", "")}, sort_keys=True)
+    as_written = {"lora_file": lora} if lora else {}
+    said = json.dumps({**built, **as_written, "name": values.get("name", "")}, sort_keys=True)
     # The same row a second time asks for a second asset.
     key = hashlib.sha256(f"{said} {counts[said]}".encode()).hexdigest()[:16]
     counts[said] += 1

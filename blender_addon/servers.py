@@ -82,6 +82,13 @@ def obstacle(server: Server, wanted: Mapping[str, Any]) -> str:
         return say("This server takes prompts of at most {count} characters", count=limit)
     if not facts["devices"]:
         return say("This server has no device to run on")
+    return lora_problem(server) if wanted["lora"] else ""
+
+
+def lora_problem(server: Server) -> str:
+    """Why the server takes no LoRA; empty where it does, or where it is not known yet."""
+    if server.facts and not server.facts["limits"]["max_loras"]:
+        return say("This server takes no LoRA: it must be updated")
     return ""
 
 

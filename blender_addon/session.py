@@ -112,6 +112,8 @@ class Session:
         scene_name: of the scene that gets the mesh.
         job: the server's name of it; empty before it was accepted.
         fraction: of the whole, in [0, 1].
+        sending: name of the file that is on its way to the server; empty for none.
+        sent: how much of that, in [0, 1].
         error: one line for a person, once it failed.
         image_png: the newest preview picture; `take_image` hands it out once.
         preview: the newest preview mesh; `take_preview` hands it out once.
@@ -138,6 +140,8 @@ class Session:
     remaining_seconds: float | None = None
     downloaded_bytes: float = 0.0
     download_bytes: float = 0.0
+    sending: str = ""
+    sent: float = 0.0
     error: str = ""
     image_png: bytes | None = None
     preview: arrays.MeshArrays | None = None
@@ -188,7 +192,9 @@ class Session:
         event = header["event"]
         if event == "accepted":
             self.job, self.server_version = header["job"], header["server_version"]
-            self.error = ""
+            self.error = self.sending = ""
+        elif event == "sending":
+            self.sending, self.sent = str(header["file"]), float(header["fraction"])
         elif event == "state":
             self._enter(_STATES[header["state"]])
         elif event == "progress":
@@ -208,10 +214,8 @@ class Session:
             self.error = one_line(header["message"])
             if self.status in _LEAVING:
                 self.status = Status.RUNNING
-        elif event == "lost":
-            self.lose(header["message"])
-        elif event == "failed":
-            self.fail(header["message"])
+        elif event in {"lost", "failed"}:
+            (self.lose if event == "lost" else self.fail)(header["message"])
 
     def _advance(self, header: Mapping[str, Any]) -> None:
         if self.status not in _LEAVING and self.status is not Status.PAUSED:
@@ -268,6 +272,9 @@ _STAGES = {
 
 def describe(session: Session) -> str:
     """What the progress bar says, for instance ``Shaping 40 %, about 1 min 5 s left``."""
+    if session.status is Status.STARTING and session.sending:
+        share = f"{session.sent:.0%}"
+        return say("Sending {name}, {share}", name=session.sending, share=share)
     if session.status in _WORDS:
         return say(_WORDS[session.status])
     if session.status is Status.PAUSED:

@@ -88,6 +88,8 @@ class Generation:
             if self._cancelled.is_set():
                 self.control("cancel")
             self._follow()
+        except upload.Stopped:
+            self._send("cancelled")
         except (GenerationEnded, CannotConnect) as error:
             self._send("failed", message=str(error))
         except ServerLost as error:
@@ -143,9 +145,14 @@ class Generation:
         capabilities = self._call("CapabilityService", "GetCapabilities")
         spec = self._spec()
         if "start_file" in self._request:
-            spec.start = upload.send(self._reachable(), Path(self._request["start_file"]))
+            spec.start = self._sent(self._request["start_file"])
         if "mask_file" in self._request:
-            spec.mask = upload.send(self._reachable(), Path(self._request["mask_file"]))
+            spec.mask = self._sent(self._request["mask_file"])
+        if "lora_file" in self._request:
+            if not capabilities.limits.max_loras:
+                raise GenerationEnded("this server takes no LoRA: it must be updated")
+            name = self._sent(self._request["lora_file"])
+            spec.loras.add(upload=name, scale=self._request["lora_scale"])
         answer = self._call(
             "GenerationService",
             "CreateJob",
@@ -159,6 +166,15 @@ class Generation:
             # The request was sent before, and came to nothing.
             job = self._command(self._first)
         self._join(job, capabilities.server_version)
+
+    def _sent(self, path: str) -> str:
+        """The upload's name of a file, once the server has it."""
+        file = Path(path)
+
+        def tell(fraction: float) -> None:
+            self._send("sending", file=file.name, fraction=fraction)
+
+        return upload.send(self._reachable(), file, tell, self._cancelled.is_set)
 
     def _attach(self) -> None:
         """Go on with a job that is at the server."""

@@ -56,6 +56,7 @@ def capabilities(connection: Connection) -> dict[str, Any]:
             "max_prompt_length": found.limits.max_prompt_length,
             "max_steps": found.limits.max_steps,
             "max_active_jobs": found.limits.max_active_jobs,
+            "max_loras": found.limits.max_loras,
         },
     }
 

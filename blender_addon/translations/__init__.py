@@ -13,7 +13,7 @@ from . import french, german
 # By Blender's codes, without a country: they hold for all of a language's countries.
 LANGUAGES = {"de": german.TEXTS, "fr": french.TEXTS}
 # The same in every language.
-NAMES = frozenset({"Dreamsmith", "DreamFusion", "MVDream", "ProlificDreamer", "SSD", "TLS"})
+NAMES = frozenset({"Dreamsmith", "DreamFusion", "LoRA", "MVDream", "ProlificDreamer", "SSD", "TLS"})
 # Of a button that calls an operator, and of all else.
 _CONTEXTS = ("Operator", "*")
 

@@ -102,7 +102,12 @@ def server(pump: ModuleType) -> Any:
         "recipes": ["ssd"],
         "priors": [{"name": "bundled", "words": ["a", "red", "mug"]}],
         "devices": [{"kind": "cpu", "name": "CPU", "memory_bytes": 0}],
-        "limits": {"max_prompt_length": 2000, "max_steps": 100, "max_active_jobs": 4},
+        "limits": {
+            "max_prompt_length": 2000,
+            "max_steps": 100,
+            "max_active_jobs": 4,
+            "max_loras": 8,
+        },
         "finished": [],
         "is_encrypted": False,
     }
@@ -128,12 +133,14 @@ def test_the_panel_asks_for_everything(pump: ModuleType) -> None:
         "method",
         "recipe",
         "prior",
+        "lora",
         "height",
         "variations",
         "seed",
         "lock_seed",
     ]
     assert main.texts("operator") == [
+        "dreamsmith.choose_lora",
         "dreamsmith.roll_seed",
         "dreamsmith.generate",
         "dreamsmith.texture_selected",
@@ -320,3 +327,20 @@ def test_a_fingerprint_takes_the_place_of_an_authority(pump: ModuleType) -> None
     item.fingerprint = "sha256:00"
     assert drawn().texts("disabled") == ["ca_file"]
     assert "fingerprint" in drawn().texts("prop")
+
+
+def test_a_lora_has_a_scale_and_is_greyed_out_where_the_server_takes_none(server: Any) -> None:
+    assert "lora_scale" not in draw("DREAMSMITH_PT_main").texts("prop")
+    bpy.context.scene.dreamsmith.lora = "/clay.safetensors"
+    assert "lora_scale" in draw("DREAMSMITH_PT_main").texts("prop")
+    server.facts["limits"]["max_loras"] = 0
+    problem = "This server takes no LoRA: it must be updated"
+    drawn = draw("DREAMSMITH_PT_main")
+    # What is there can be taken out again.
+    assert "lora" in drawn.texts("prop")
+    assert "dreamsmith.generate" in drawn.texts("disabled")
+    assert " ".join(drawn.texts("label")).startswith(problem)
+    bpy.context.scene.dreamsmith.lora = ""
+    drawn = draw("DREAMSMITH_PT_main")
+    assert {"lora", "dreamsmith.choose_lora"} <= set(drawn.texts("disabled"))
+    assert "dreamsmith.generate" in drawn.texts("operator")

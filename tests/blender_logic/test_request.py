@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,8 @@ VALUES: dict[str, Any] = {
     "lods": 0,
     "pbr": False,
     "prior": "bundled",
+    "lora": "",
+    "lora_scale": 1.0,
     "height": 0.1,
     "azimuth": (-180.0, 180.0),
     "elevation": (-10.0, 60.0),
@@ -71,6 +74,37 @@ def test_a_request_leads_back_to_the_panel_that_made_it() -> None:
     given = VALUES | {"prompt": "a mug", "recipe": "ssd", "texture_size": "512"}
     given |= {"face_budget": 400, "smoothing": 0, "normal_map": True, "pbr": True, "lods": 3}
     assert request.values_of(request.build(given)) == given
+
+
+def test_a_lora_is_in_the_request_where_there_is_one_and_leads_back(tmp_path: Path) -> None:
+    assert "lora_file" not in request.build(VALUES)
+    file = tmp_path / "clay.safetensors"
+    file.write_bytes(b"weights")
+    given = VALUES | {"prompt": "a mug", "lora": str(file), "lora_scale": -0.5}
+    built = request.build(given)
+    assert (built["lora_file"], built["lora_scale"]) == (str(file), -0.5)
+    assert request.values_of(built) == given
+    made = request.provenance(built, "jobs/1", "127.0.0.1:50051", "0.1.0", 1)
+    assert (made["dreamsmith_lora"], made["dreamsmith_lora_scale"]) == ("clay.safetensors", -0.5)
+
+
+@pytest.mark.parametrize(
+    ("path", "scale", "complaint"),
+    [
+        ("{folder}/clay.safetensors", 1.0, "there is no LoRA file .*clay.safetensors"),
+        ("clay.safetensors", 1.0, "save it first"),
+        ("{folder}/clay.ckpt", 1.0, "choose a .safetensors file"),
+        ("{folder}/there.safetensors", 11.0, "-10 to 10, not 11"),
+        ("{folder}/there.safetensors", float("nan"), "-10 to 10, not nan"),
+    ],
+)
+def test_a_lora_that_cannot_be_sent_is_one_line(
+    tmp_path: Path, path: str, scale: float, complaint: str
+) -> None:
+    (tmp_path / "there.safetensors").write_bytes(b"weights")
+    with pytest.raises(request.BadRequest, match=complaint) as refused:
+        request.build(VALUES | {"lora": path.format(folder=tmp_path), "lora_scale": scale})
+    assert "\n" not in str(refused.value)
 
 
 def test_a_request_of_an_older_version_fills_what_it_knows() -> None:

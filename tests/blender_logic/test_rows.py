@@ -130,3 +130,24 @@ def test_no_name_leads_out_of_the_folder(tmp_path: Path) -> None:
     for row in found:
         assert "/" not in row.file_stem
         assert not row.file_stem.startswith(".")
+
+
+def test_a_lora_lies_beside_its_table_wherever_that_is(tmp_path: Path) -> None:
+    text = "prompt,lora,lora_scale\na red mug,loras/clay.safetensors,0.5\na red mug,,\n"
+    keys = []
+    for name in ("here", "there"):
+        folder = tmp_path / name
+        (folder / "loras").mkdir(parents=True)
+        (folder / "loras" / "clay.safetensors").write_bytes(b"weights")
+        (row, plain), bad = rows.read(table(folder, text))
+        assert not bad
+        assert row.request["lora_file"] == str(folder / "loras" / "clay.safetensors")
+        assert row.request["lora_scale"] == 0.5
+        assert "lora_file" not in plain.request
+        keys.append((row.key, plain.key))
+    # A library that was moved with its table is not made anew.
+    assert keys[0] == keys[1]
+    assert len(set(keys[0])) == 2
+    (tmp_path / "there" / "loras" / "clay.safetensors").unlink()
+    _, bad = rows.read(table(tmp_path / "there", text))
+    assert "there is no LoRA file" in bad[2]

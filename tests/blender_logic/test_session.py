@@ -169,3 +169,12 @@ def test_a_job_whose_server_is_gone_has_not_failed() -> None:
     send(session, "lost", message="the server does not answer")
     assert session.status is Status.AWAY
     assert session.error == "The server does not answer"
+
+
+def test_a_file_on_its_way_is_shown_until_the_job_is_there() -> None:
+    session = running()
+    session.status = Status.STARTING
+    send(session, "sending", file="clay.safetensors", fraction=0.4)
+    assert describe(session) == "Sending clay.safetensors, 40%"
+    send(session, "accepted", job="jobs/1", server_version="0.1.0")
+    assert describe(session) == "Contacting the server"

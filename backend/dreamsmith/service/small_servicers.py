@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 from dreamsmith import __version__
 from dreamsmith.request import (
+    MAXIMUM_LORAS,
     MAXIMUM_PROMPT_LENGTH,
     MAXIMUM_START_FACES,
     MAXIMUM_STEPS,
@@ -79,6 +80,7 @@ class CapabilityServicer:
                 max_streams_per_connection=limits.MAXIMUM_STREAMS_PER_CONNECTION,
                 max_calls=limits.MAXIMUM_CALLS,
                 max_start_faces=MAXIMUM_START_FACES,
+                max_loras=MAXIMUM_LORAS,
             ),
             defaults=convert.request_to_spec(GenerationRequest(prompt="")),
             caller=api.Caller(name=OWNER.get(), scope=SCOPE.get()),
