@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,16 @@ def test_previews_are_placed_like_the_finished_mesh(whole: list[Event]) -> None:
         assert mesh.positions[:, 2].min() == pytest.approx(0, abs=1e-6)
         assert mesh.positions[:, 2].max() == pytest.approx(0.25, rel=1e-5)
         assert mesh.colors is not None and len(mesh.colors) == len(mesh.positions)
+
+
+def test_a_preview_has_no_more_triangles_than_blender_takes_in_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("dreamsmith.generate._PREVIEW_TRIANGLES", 300)
+    with closing(generate(REQUEST, workspace=tmp_path)) as events:
+        first = next(event for event in events if isinstance(event, PreviewMesh))
+    assert 100 < len(first.mesh.triangles) <= 300
+    assert first.mesh.positions[:, 2].max() == pytest.approx(0.25, rel=1e-5)
 
 
 # The steps of the three stages are 12, 2 and 1: stop within the first, and at each border.

@@ -49,7 +49,7 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("archive", type=Path, help="the built extension")
-    parser.add_argument("--triangles", type=int, nargs="+", default=[100_000, 500_000])
+    parser.add_argument("--triangles", type=int, nargs="+", default=[60_000, 100_000, 500_000])
     parser.add_argument("--previews", type=int, default=60)
     arguments = parser.parse_args()
     bpy.ops.extensions.package_install_files(

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from dreamsmith import __version__
+from dreamsmith.asset.mesh import coarsened
 from dreamsmith.asset.model import Mesh
 from dreamsmith.asset.own_mesh import read_own_mesh
 from dreamsmith.asset.preview import png_bytes
@@ -51,6 +52,8 @@ _PROGRESS_SECONDS = 0.2
 _CHECKPOINT_SECONDS = 5.0
 _PICTURE_SECONDS = 3.0
 _MESH_SECONDS = 8.0
+# As many as Blender takes in without a stutter.
+_PREVIEW_TRIANGLES = 60_000
 # What a step costs, in steps of the field stage; measured with `dreamsmith bench stages`.
 _STEP_COST = {"field": 1.0, "surface": 0.8, "texture": 0.7}
 # The work after the last step (decimation, atlas, baking, pictures), in steps of the field stage.
@@ -196,6 +199,7 @@ class _Run:
                 if (self.start is None or self.request.refines) and mesh.due():
                     shape = stage.mesh()
                     if shape is not None:
+                        shape = coarsened(shape, _PREVIEW_TRIANGLES)
                         placed = at_home(shape, stage.placement, self.request.height_metres)
                         yield PreviewMesh(stage.name, stage.step, placed)
             if stage.name == "texture":

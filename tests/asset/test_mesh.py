@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from asset.meshes import Solid, joined, mesh_of, moved, shape_of, sphere, torus
-from dreamsmith.asset.mesh import decimate, keep_large_components, normalise, smooth
+from dreamsmith.asset.mesh import coarsened, decimate, keep_large_components, normalise, smooth
 from dreamsmith.asset.model import Mesh
 from dreamsmith.errors import GenerationFailed
 
@@ -145,6 +145,27 @@ def test_normalised_mesh_stands_on_the_floor_at_its_height_and_keeps_its_front()
     np.testing.assert_allclose(similarity.apply(mesh.positions), result.positions, atol=1e-6)
     front = mesh.positions[:, 1].argmin()
     assert result.positions[front, 1] == low[1]
+
+
+@pytest.mark.parametrize("solid", [sphere(), torus()], ids=["sphere", "torus"])
+def test_a_coarsened_mesh_looks_the_same_from_afar(solid: Solid) -> None:
+    fine = mesh_of(solid, 40)
+    halves = np.where(fine.positions[:, :1] > 0, [[200, 0, 0]], [[0, 0, 100]]).astype(np.uint8)
+    fine = Mesh(fine.positions, fine.triangles, None, halves)
+    coarse = coarsened(fine, len(fine.triangles) // 4)
+    assert len(fine.triangles) / 8 < len(coarse.triangles) <= len(fine.triangles) / 4
+    assert coarse.triangles.max() == len(coarse.positions) - 1
+    report = shape_of(coarse)
+    assert report.area == pytest.approx(solid.area, rel=0.03)
+    assert report.volume == pytest.approx(solid.volume, rel=0.03)
+    assert coarse.colors is not None
+    left = coarse.positions[:, 0] < -0.1
+    assert (coarse.colors[left] == [0, 0, 100]).all()
+
+
+def test_a_mesh_that_is_coarse_already_stays_as_it_is() -> None:
+    mesh = mesh_of(sphere())
+    assert coarsened(mesh, len(mesh.triangles)) is mesh
 
 
 def test_an_empty_mesh_cannot_be_placed() -> None:

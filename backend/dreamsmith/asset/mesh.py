@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Preparing meshes: remove floaters, smooth, decimate, place."""
+"""Preparing meshes: remove floaters, smooth, decimate, coarsen, place."""
 
 from __future__ import annotations
 
@@ -108,6 +108,45 @@ def decimate(mesh: Mesh, face_budget: int) -> Mesh:
         raise ValueError("the mesh is not closed: only closed meshes can be decimated")
     positions, triangles = collapse_edges(mesh.positions, mesh.triangles, face_budget)
     return _with_triangles(Mesh(positions, triangles), triangles)
+
+
+def coarsened(mesh: Mesh, most_triangles: int) -> Mesh:
+    """Look at a mesh from afar: vertices in one cell of a grid become one (Rossignac, Borrel 1993).
+
+    Takes milliseconds where `decimate` takes seconds, and promises less: the result may touch
+    itself, and lose what is thinner than a cell.
+
+    Args:
+        mesh: any; positions, triangles and colours are kept.
+        most_triangles: at least 100.
+    """
+    if len(mesh.triangles) <= most_triangles:
+        return mesh
+    a, b, c = (mesh.positions[corner].astype(np.float64) for corner in mesh.triangles.T)
+    area = np.linalg.norm(np.cross(b - a, c - a), axis=1).sum() / 2
+    low = mesh.positions.min(axis=0)
+    # A plane crosses 1 to 1.7 A / h^2 cells; each has a vertex, which has two triangles.
+    edge = np.sqrt(2.0 * area / most_triangles)
+    while True:
+        cells = np.floor((mesh.positions - low) / edge).astype(np.int64)
+        width = cells.max(axis=0) + 1
+        keys = cells[:, 0] + width[0] * (cells[:, 1] + width[1] * cells[:, 2])
+        found, cluster = np.unique(keys, return_inverse=True)
+        triangles = cluster[mesh.triangles].astype(np.int32)
+        first, second, third = triangles.T
+        triangles = triangles[(first != second) & (second != third) & (third != first)]
+        if len(triangles) <= most_triangles:
+            break
+        edge *= 1.1
+    counts = np.bincount(cluster)[:, None]
+
+    def mean(values: NDArray[np.generic]) -> NDArray[np.float64]:
+        sums = [np.bincount(cluster, column, len(found)) for column in values.T]
+        return np.stack(sums, axis=1) / counts
+
+    colors = None if mesh.colors is None else np.round(mean(mesh.colors)).astype(np.uint8)
+    merged = Mesh(mean(mesh.positions).astype(np.float32), triangles, None, colors)
+    return _with_triangles(merged, triangles)
 
 
 def normalise(mesh: Mesh, height_metres: float) -> tuple[Mesh, Similarity]:
