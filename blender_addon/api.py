@@ -54,8 +54,8 @@ def submit(
         request_id: a UUID; the same one again is the same job. None: a new job.
         **fields: ``negative_prompt``, ``method``, ``recipe``, ``preset``, ``prior``, ``seed``,
             ``steps``, ``variations``, ``height``, ``texture_size``, ``face_budget``,
-            ``smoothing``, ``normal_map``, ``pbr``, ``lods``, ``lora`` (a .safetensors file),
-            ``lora_scale``; ranges ``azimuth``, ``elevation``,
+            ``smoothing``, ``normal_map``, ``pbr``, ``lods``, ``lora`` (a .safetensors file,
+            or a name of the server's), ``lora_scale``; ranges ``azimuth``, ``elevation``,
             ``distance``, ``fov`` as ``(low, high)``. What is not given has its default; the panel
             is not looked at.
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from . import arrays
+from . import request as asking
 from .language import say
 from .session import ACTIVE, Result, Session, Status
 from .sidecar import frames
@@ -137,7 +138,7 @@ def matches(session: Session, text: str) -> bool:
     request = session.request
     fields = [request.get(name, "") for name in ("prompt", "negative_prompt", "method", "recipe")]
     fields += [request.get("preset", ""), request.get("prior", ""), session.status.value]
-    fields += [str(request.get("seed", "")), request.get("lora_file", ""), session.server]
+    fields += [str(request.get("seed", "")), asking.lora_of(request), session.server]
     whole = " ".join(fields).lower()
     return all(word in whole for word in text.lower().split())
 

@@ -163,9 +163,10 @@ def fields(**common: Any) -> dict[str, Any]:
         ),
         "lora": p.StringProperty(
             name="LoRA",
-            description="Style or subject on top of the prior: a .safetensors file of yours, which "
-            "is sent to the server unless it is there already. It must have been trained on the "
-            "prior's base model. Empty: none",
+            description="Style or subject on top of the prior: one that the server offers, which "
+            "the list shows, or a .safetensors file of yours, which is sent there unless it is "
+            "there already. It must have been trained on the prior's base model. Empty: none",
+            search=servers.suggest_loras,
             **common,
         ),
         "lora_scale": p.FloatProperty(

@@ -156,10 +156,29 @@ def is_lora_file(text: str) -> bool:
 
 
 def _lora(values: Mapping[str, Any]) -> dict[str, Any]:
-    """``lora_file``, its path, and ``lora_scale``; nothing where there is none."""
+    """``lora``, a name at the server, or ``lora_file``, a path here; and ``lora_scale``.
+
+    Nothing where there is none.
+    """
     text, scale = str(values["lora"]).strip(), float(values["lora_scale"])
     if not text:
         return {}
+    is_file = is_lora_file(text)
+    if is_file:
+        _check_lora_file(text)
+    if not abs(scale) <= MAXIMUM_LORA_SCALE:
+        raise BadRequest(
+            say(
+                "the scale of a LoRA must be {least} to {most}, not {scale}",
+                least=f"{-MAXIMUM_LORA_SCALE:g}",
+                most=f"{MAXIMUM_LORA_SCALE:g}",
+                scale=f"{scale:g}",
+            )
+        )
+    return {"lora_file" if is_file else "lora": text, "lora_scale": scale}
+
+
+def _check_lora_file(text: str) -> None:
     path = Path(text)
     if path.suffix.lower() != LORA_SUFFIX:
         raise BadRequest(
@@ -175,16 +194,11 @@ def _lora(values: Mapping[str, Any]) -> dict[str, Any]:
         )
     if not path.is_file():
         raise BadRequest(say("there is no LoRA file {path}: choose another one", path=text))
-    if not abs(scale) <= MAXIMUM_LORA_SCALE:
-        raise BadRequest(
-            say(
-                "the scale of a LoRA must be {least} to {most}, not {scale}",
-                least=f"{-MAXIMUM_LORA_SCALE:g}",
-                most=f"{MAXIMUM_LORA_SCALE:g}",
-                scale=f"{scale:g}",
-            )
-        )
-    return {"lora_file": text, "lora_scale": scale}
+
+
+def lora_of(request: Mapping[str, Any]) -> str:
+    """The LoRA of a request, as the panel has it; empty for none."""
+    return str(request.get("lora") or request.get("lora_file") or "")
 
 
 def values_of(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -202,7 +216,7 @@ def values_of(request: Mapping[str, Any]) -> dict[str, Any]:
     values["normal_map"] = request.get("normal_map", False)
     values["lods"] = request.get("lods", 0)
     values["pbr"] = request.get("pbr", False)
-    values["lora"] = request.get("lora_file", "")
+    values["lora"] = lora_of(request)
     values["lora_scale"] = request.get("lora_scale", 1.0)
     for name, field in RANGE_FIELDS.items():
         if field in request:
@@ -243,9 +257,9 @@ def provenance(
         )
     }
     values |= {"job": job, "server": server, "server_version": server_version}
-    if "lora_file" in request:
+    if lora := lora_of(request):
         # Not the folder: what is made goes to others.
-        name = re.split(r"[/\\]", request["lora_file"])[-1]
+        name = re.split(r"[/\\]", lora)[-1]
         values |= {"lora": name, "lora_scale": request["lora_scale"]}
     values["variation"] = variation
     return {f"dreamsmith_{name}": value for name, value in values.items()}

@@ -244,7 +244,8 @@ def _row(number: int, values: Mapping[str, Any], counts: Counter[str], folder: P
     if not 0 <= fields["smoothing"] <= request.MAXIMUM_SMOOTHING:
         raise BadRow(f"smoothing: 0 to {request.MAXIMUM_SMOOTHING} are allowed")
     lora = fields["lora"]
-    if request.is_lora_file(lora):
+    is_file = request.is_lora_file(lora)
+    if is_file:
         # Beside the table, wherever that was moved.
         fields["lora"] = str(folder / lora)
     try:
@@ -253,7 +254,7 @@ def _row(number: int, values: Mapping[str, Any], counts: Counter[str], folder: P
         raise BadRow(str(error)) from None
     tags = values.get("tags", "")
     split = tags if isinstance(tags, list) else str(tags).replace(";", ",").split(",")
-    as_written = {"lora_file": lora} if lora else {}
+    as_written = {"lora_file": lora} if is_file else {}
     said = json.dumps({**built, **as_written, "name": values.get("name", "")}, sort_keys=True)
     # The same row a second time asks for a second asset.
     key = hashlib.sha256(f"{said} {counts[said]}".encode()).hexdigest()[:16]

@@ -82,7 +82,22 @@ def obstacle(server: Server, wanted: Mapping[str, Any]) -> str:
         return say("This server takes prompts of at most {count} characters", count=limit)
     if not facts["devices"]:
         return say("This server has no device to run on")
-    return lora_problem(server) if wanted["lora"] else ""
+    return _lora_obstacle(server, wanted["lora"].strip())
+
+
+def _lora_obstacle(server: Server, lora: str) -> str:
+    problem = lora_problem(server)
+    if not lora or problem or request.is_lora_file(lora):
+        return problem if lora else ""
+    offered = server.facts["loras"]
+    if lora in offered:
+        return ""
+    if offered:
+        names = ", ".join(offered)
+        return say("This server has no LoRA {name}: it offers {offered}", name=lora, offered=names)
+    return say(
+        "This server offers no LoRA: choose a .safetensors file in place of {name}", name=lora
+    )
 
 
 def lora_problem(server: Server) -> str:
@@ -143,3 +158,13 @@ def suggest_priors(
             count = len(item["words"])
             known_words = say("knows {count} words", count=count) if count else say("any words")
             yield item["name"], known_words
+
+
+def suggest_loras(owner: Any, context: bpy.types.Context | None, text: str) -> Iterator[str]:
+    """Names for the LoRA's field: those that the chosen server offers."""
+    from . import preferences
+
+    server = of(preferences.chosen(context or bpy.context).address)
+    for name in server.facts.get("loras", ()):
+        if text.lower() in name.lower():
+            yield name

@@ -100,8 +100,9 @@ def build_extension(arguments: argparse.Namespace, folder: Path) -> Path:
 class Server:
     """``dreamsmith serve`` on a free port, for as long as the context lasts."""
 
-    def __init__(self, python: Path, data_dir: Path) -> None:
+    def __init__(self, python: Path, data_dir: Path, *options: str) -> None:
         command = [python, "-c", DREAMSMITH, "serve", "--port", "0", "--data-dir", data_dir]
+        command += options
         self._lines: list[str] = []
         self._listening = threading.Event()
         self.address = ""

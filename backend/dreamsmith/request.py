@@ -35,6 +35,8 @@ MAXIMUM_STEPS: Final = 100_000
 MAXIMUM_SEED: Final = 2**63 - 1
 MAXIMUM_VARIATIONS: Final = 8
 MAXIMUM_LORAS: Final = 8
+# Begins the entries of `GenerationRequest.loras` that name a LoRA which a server offers.
+SERVER_LORA: Final = "server:"
 MAXIMUM_LODS: Final = 4
 MAXIMUM_SMOOTHING: Final = 100
 # Triangles of a mesh that is painted or refined.
@@ -206,7 +208,8 @@ class GenerationRequest:
         prior: ``bundled``, a directory in diffusers layout, a safetensors file, or a model id;
             then, if wanted, ``@`` and a revision, or ``@sha256:`` and the hash of the network's
             weights.
-        loras: LoRA files on top of the prior, each ``FILE`` or ``FILE:SCALE``.
+        loras: LoRA files on top of the prior, each ``FILE`` or ``FILE:SCALE``; of those that a
+            server offers ``server:NAME`` or ``server:NAME:SCALE``.
         preset: ``draft``, ``standard`` or ``high``.
         recipe: of a paper, for the weights and schedules of the field stage; empty for our own.
         seed: 0 to 2^63 - 1.

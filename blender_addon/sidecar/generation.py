@@ -148,11 +148,14 @@ class Generation:
             spec.start = self._sent(self._request["start_file"])
         if "mask_file" in self._request:
             spec.mask = self._sent(self._request["mask_file"])
-        if "lora_file" in self._request:
+        if "lora_scale" in self._request:
             if not capabilities.limits.max_loras:
                 raise GenerationEnded("this server takes no LoRA: it must be updated")
-            name = self._sent(self._request["lora_file"])
-            spec.loras.add(upload=name, scale=self._request["lora_scale"])
+            lora = spec.loras.add(scale=self._request["lora_scale"])
+            if "lora" in self._request:
+                lora.name = self._request["lora"]
+            else:
+                lora.upload = self._sent(self._request["lora_file"])
         answer = self._call(
             "GenerationService",
             "CreateJob",

@@ -48,6 +48,7 @@ def capabilities(connection: Connection) -> dict[str, Any]:
         "presets": list(found.presets),
         "recipes": list(found.recipes),
         "priors": [{"name": item.name, "words": list(item.words)} for item in found.priors],
+        "loras": list(found.loras),
         "devices": [
             {"kind": d.kind, "name": d.display_name, "memory_bytes": d.memory_bytes}
             for d in found.devices

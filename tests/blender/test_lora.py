@@ -15,6 +15,7 @@ from typing import Any
 import bpy
 import meshes
 import pytest
+import run_demo
 from conftest import MODULE
 
 # Of the bundled prior's kind, with random weights.
@@ -169,3 +170,30 @@ def test_a_script_gives_a_lora_as_a_path(pump: ModuleType, server: str, lora: Pa
     assert job.request["lora_file"] == str(lora)
     pump.control(job, "cancel")
     pump.wait(job)
+
+
+def test_a_lora_of_the_server_is_named_and_not_sent(
+    pump: ModuleType, backend_python: Path, lora: Path, tmp_path: Path
+) -> None:
+    servers, preferences = (
+        importlib.import_module(f"{MODULE}.{name}") for name in ("servers", "preferences")
+    )
+    arguments = ("--loras", str(lora.parent))
+    with run_demo.Server(backend_python, tmp_path / "data", *arguments) as running:
+        address = running.address
+        connection = preferences.connection(preferences.named(bpy.context, address))
+        pump.ask(connection)
+        pump.wait_for_answer(address, 60)
+        assert servers.of(address).facts["loras"] == ["clay"]
+        with pytest.raises(RuntimeError, match="no LoRA 'wool': it offers clay"):
+            bpy.ops.dreamsmith.generate(prompt="a red mug", lora="wool", server=address)
+        bpy.ops.mesh.primitive_cube_add()
+        made = bpy.context.object
+        answer = bpy.ops.dreamsmith.texture_selected(
+            prompt="a red cube", preset="draft", steps=1, texture_size="256", lora="clay",
+            lora_scale=0.5, server=address,
+        )  # fmt: skip
+        assert answer == {"FINISHED"}
+        # The mesh alone was sent.
+        assert len(list((tmp_path / "data" / "uploads").iterdir())) == 1
+    assert (made["dreamsmith_lora"], made["dreamsmith_lora_scale"]) == ("clay", 0.5)

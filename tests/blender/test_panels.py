@@ -100,6 +100,7 @@ def server(pump: ModuleType) -> Any:
         "methods": ["ssd", "sds"],
         "presets": ["draft"],
         "recipes": ["ssd"],
+        "loras": [],
         "priors": [{"name": "bundled", "words": ["a", "red", "mug"]}],
         "devices": [{"kind": "cpu", "name": "CPU", "memory_bytes": 0}],
         "limits": {
@@ -344,3 +345,22 @@ def test_a_lora_has_a_scale_and_is_greyed_out_where_the_server_takes_none(server
     drawn = draw("DREAMSMITH_PT_main")
     assert {"lora", "dreamsmith.choose_lora"} <= set(drawn.texts("disabled"))
     assert "dreamsmith.generate" in drawn.texts("operator")
+
+
+def test_a_lora_is_one_that_the_server_offers_or_a_file(server: Any) -> None:
+    servers = importlib.import_module(f"{MODULE}.servers")
+    settings = bpy.context.scene.dreamsmith
+    server.facts["loras"] = ["clay", "felt", "old-clay"]
+    assert list(servers.suggest_loras(None, None, "CLAY")) == ["clay", "old-clay"]
+    for lora, may in (("clay", True), ("wool", False), ("/wool.safetensors", True), ("", True)):
+        settings.lora = lora
+        kind = "operator" if may else "disabled"
+        assert "dreamsmith.generate" in draw("DREAMSMITH_PT_main").texts(kind), lora
+    settings.lora = "wool"
+    wanted = {"method": "ssd", "preset": "draft", "recipe": "ssd", "prompt": "a mug"}
+    wanted["lora"] = "wool"
+    assert servers.obstacle(server, wanted) == (
+        "This server has no LoRA wool: it offers clay, felt, old-clay"
+    )
+    server.facts["loras"] = []
+    assert "offers no LoRA" in servers.obstacle(server, wanted)

@@ -88,6 +88,16 @@ def test_a_lora_is_in_the_request_where_there_is_one_and_leads_back(tmp_path: Pa
     assert (made["dreamsmith_lora"], made["dreamsmith_lora_scale"]) == ("clay.safetensors", -0.5)
 
 
+def test_a_lora_of_the_server_is_a_name() -> None:
+    given = VALUES | {"prompt": "a mug", "lora": "clay-v1.2"}
+    built = request.build(given)
+    assert (built["lora"], built["lora_scale"]) == ("clay-v1.2", 1.0)
+    assert "lora_file" not in built
+    assert request.values_of(built) == given
+    made = request.provenance(built, "jobs/1", "127.0.0.1:50051", "0.1.0", 1)
+    assert made["dreamsmith_lora"] == "clay-v1.2"
+
+
 @pytest.mark.parametrize(
     ("path", "scale", "complaint"),
     [

@@ -151,3 +151,8 @@ def test_a_lora_lies_beside_its_table_wherever_that_is(tmp_path: Path) -> None:
     (tmp_path / "there" / "loras" / "clay.safetensors").unlink()
     _, bad = rows.read(table(tmp_path / "there", text))
     assert "there is no LoRA file" in bad[2]
+
+
+def test_a_lora_of_the_server_is_named_in_a_table(tmp_path: Path) -> None:
+    (row,), _ = rows.read(table(tmp_path, "prompt,lora\na red mug,clay\n"))
+    assert (row.request["lora"], row.request["lora_scale"]) == ("clay", 1.0)

@@ -49,7 +49,12 @@ Prior = Annotated[
 ]
 Loras = Annotated[
     list[str] | None,
-    typer.Option("--lora", help="FILE.safetensors or FILE:SCALE on top of the prior; repeatable."),
+    typer.Option(
+        "--lora",
+        "--lora",
+        help="FILE.safetensors or FILE:SCALE on top of the prior, for a server also server:NAME "
+        "or server:NAME:SCALE of those that it offers; repeatable.",
+    ),
 ]
 Settings = Annotated[
     list[str] | None,

@@ -52,6 +52,13 @@ def serve(
         bool, typer.Option("--reflection", help="Tell clients what the API looks like.")
     ] = False,
     vram_gib: VramGib = None,
+    loras: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of LoRA files (.safetensors) that jobs can name [default: none]",
+            show_default=False,
+        ),
+    ] = None,
     retention_days: Annotated[
         float, typer.Option(min=0, help="After which jobs that have ended are deleted; 0: never.")
     ] = 30.0,
@@ -127,6 +134,7 @@ def serve(
         retention_days=retention_days,
         metrics_port=metrics_port,
         has_prompts_in_log=log_prompts,
+        loras=loras,
     )
     run_server(options, on_listening)
 

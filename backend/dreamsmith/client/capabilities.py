@@ -38,6 +38,7 @@ class Capabilities:
         presets: from quick to good.
         recipes: of papers, besides our own settings.
         priors: diffusion models that are there.
+        loras: names of LoRAs that it offers: ``server:NAME`` in `GenerationRequest.loras`.
         devices: where jobs run.
         maximum_prompt_length: in characters.
         maximum_steps: of one job.
@@ -54,6 +55,7 @@ class Capabilities:
     presets: tuple[str, ...]
     recipes: tuple[str, ...]
     priors: tuple[Prior, ...]
+    loras: tuple[str, ...]
     devices: tuple[Device, ...]
     maximum_prompt_length: int
     maximum_steps: int
@@ -73,6 +75,7 @@ class Capabilities:
             presets=tuple(message.presets),
             recipes=tuple(message.recipes),
             priors=tuple(Prior(prior.name, tuple(prior.words)) for prior in message.priors),
+            loras=tuple(message.loras),
             devices=tuple(
                 Device(device.kind, device.display_name, device.memory_bytes)
                 for device in message.devices

@@ -48,6 +48,8 @@ def examine_server(client: Client) -> Iterator[Finding]:
         yield Finding("device", f"{device.kind}: {device.display_name}, {memory:.1f} GiB")
     names = ", ".join(prior.name for prior in found.priors)
     yield Finding("prior", names or "none", bool(names))
+    if found.loras:
+        yield Finding("LoRA", ", ".join(found.loras))
     for name, value in found.limits.items():
         yield Finding("limit", f"{name.replace('_', ' ')} {value}")
 

@@ -18,7 +18,7 @@ from dreamsmith.errors import InvalidRequest
 from dreamsmith.priors.lora import Lora
 from dreamsmith.request import GenerationRequest
 from dreamsmith.v1 import generation_pb2 as api
-from dreamsmith.wire.uploads import is_lora_upload, is_upload_name, lora_text, upload_name
+from dreamsmith.wire.uploads import is_at_server, is_upload_name, lora_text, upload_name
 
 CHUNK_BYTES: Final = 256 * 2**10
 
@@ -76,7 +76,7 @@ def files_of(request: GenerationRequest) -> Iterator[dict[str, Path]]:
         if request.mask and not is_upload_name(request.mask):
             found[request.mask] = Path(request.mask)
         for text in request.loras:
-            if not is_lora_upload(text):
+            if not is_at_server(text):
                 found[text] = Lora.parse(text).file
         yield found
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dreamsmith.errors import InvalidRequest
+from dreamsmith.request import SERVER_LORA
 
 _ADAPTER = "user"
 
@@ -29,8 +30,14 @@ class Lora:
         """Read ``FILE`` or ``FILE:SCALE``, for instance ``clay.safetensors:0.8``.
 
         Raises:
-            InvalidRequest: there is no such safetensors file.
+            InvalidRequest: there is no such safetensors file, or it is one that a server offers.
         """
+        if text.startswith(SERVER_LORA):
+            raise InvalidRequest(
+                "lora",
+                f"{text!r} is a LoRA that a server offers: send the job there with `dreamsmith "
+                "submit`, or give a .safetensors file of this machine",
+            )
         name, _, tail = text.rpartition(":")
         try:
             lora = cls(Path(name), float(tail)) if name else cls(Path(text))

@@ -12,9 +12,11 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from dreamsmith.errors import DreamsmithError
 from dreamsmith.service.engine import Ending, Exit, Slot, Told, Work
 from dreamsmith.service.folders import DataFolder
 from dreamsmith.service.frames import BadFrame
+from dreamsmith.service.loras import SharedLoras
 from dreamsmith.service.process import WORKER_MODULE, WorkerProcess
 from dreamsmith.v1 import generation_pb2 as api
 from dreamsmith.wire import convert
@@ -50,8 +52,10 @@ class LocalEngine:
         slots: int = 1,
         vram_gib: float | None = None,
         worker_module: str = WORKER_MODULE,
+        loras: SharedLoras | None = None,
     ) -> None:
         self._folder = folder
+        self._loras = loras or SharedLoras()
         self._worker_module = worker_module
         self._slots = tuple(Slot(f"local-{number}") for number in range(slots))
         self._vram_gib = vram_gib
@@ -96,6 +100,9 @@ class LocalEngine:
     async def _run(self, work: Work, running: _Running) -> None:
         try:
             ended = await self._work(work, running)
+        except DreamsmithError as error:
+            refused = JobError(error.reason, error.message)
+            ended = Exit(work.job, work.attempt, Ending.FAILED, refused)
         except OSError as error:
             why = error.strerror or type(error).__name__
             lost = JobError("WORKER_NOT_STARTED", f"no worker process could run: {why}")
@@ -112,9 +119,11 @@ class LocalEngine:
 
     async def _work(self, work: Work, running: _Running) -> Exit:
         await asyncio.to_thread(self._folder.prepare, work.job, work.attempt, work.request)
+        workspace = self._folder.workspace(work.job)
+        await asyncio.to_thread(self._loras.give, work.request, workspace)
         process = await WorkerProcess.launch(
             convert.request_to_spec(work.request),
-            self._folder.workspace(work.job),
+            workspace,
             self._folder.artifacts(work.job, work.attempt),
             self._folder.log(work.job),
             self._vram_gib,

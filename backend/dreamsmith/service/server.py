@@ -43,6 +43,7 @@ from dreamsmith.service.listening import (
 from dreamsmith.service.local_engine import LocalEngine
 from dreamsmith.service.logs import info
 from dreamsmith.service.loopback_token import loopback_token
+from dreamsmith.service.loras import SharedLoras
 from dreamsmith.service.metrics import Metrics
 from dreamsmith.service.observing import CallObserver, JobObserver
 from dreamsmith.service.process import WORKER_MODULE
@@ -90,6 +91,7 @@ class ServerOptions:
         retention_days: after which jobs that have ended are deleted; 0 keeps them.
         metrics_port: of this machine, for Prometheus; 0 takes a free one, None answers nowhere.
         has_prompts_in_log: what people ask for may stand in the log.
+        loras: a folder of LoRA files that jobs can name; None for none.
         slots: jobs that run at a time; with 0 they only wait.
         worker_module: what runs an attempt, as ``python -m`` takes it.
     """
@@ -103,6 +105,7 @@ class ServerOptions:
     retention_days: float = 30.0
     metrics_port: int | None = None
     has_prompts_in_log: bool = False
+    loras: Path | None = None
     slots: int = 1
     worker_module: str = WORKER_MODULE
 
@@ -133,28 +136,32 @@ def run_server(options: ServerOptions, on_listening: Callable[[Listening], None]
     check_port(options.host, options.port)
     if options.vram_gib is not None:
         asyncio.run(_check_budget(options.vram_gib))
+    loras = SharedLoras(options.loras)
     lock = FolderLock(options.data_dir)
     try:
-        asyncio.run(_serve(options, tokens, on_listening))
+        asyncio.run(_serve(options, tokens, loras, on_listening))
     finally:
         lock.release()
 
 
 async def _serve(
-    options: ServerOptions, tokens: TokenBook, on_listening: Callable[[Listening], None]
+    options: ServerOptions,
+    tokens: TokenBook,
+    loras: SharedLoras,
+    on_listening: Callable[[Listening], None],
 ) -> None:
     stopping = _stop_signal()
     folder = DataFolder(options.data_dir)
     board = await Board.open(folder.database)
     metrics = Metrics()
     board.on_change = JobObserver(metrics, with_prompts=options.has_prompts_in_log)
-    engine = LocalEngine(folder, options.slots, options.vram_gib, options.worker_module)
+    engine = LocalEngine(folder, options.slots, options.vram_gib, options.worker_module, loras)
     scheduler = Scheduler(board, folder, engine)
     uploads = Uploads(board, folder)
     housekeeping = Housekeeping(board, scheduler, uploads, folder, options.retention_days)
     await scheduler.recover()
     await housekeeping.sweep()
-    generation = GenerationServicer(board, scheduler, folder)
+    generation = GenerationServicer(board, scheduler, folder, loras)
     authentication = Authentication(tokens)
     server = grpc.aio.server(
         options=_OPTIONS,
@@ -163,7 +170,7 @@ async def _serve(
     )
     api_grpc.add_GenerationServiceServicer_to_server(generation, server)
     api_grpc.add_UploadServiceServicer_to_server(UploadServicer(uploads), server)
-    api_grpc.add_CapabilityServiceServicer_to_server(CapabilityServicer(Devices()), server)
+    api_grpc.add_CapabilityServiceServicer_to_server(CapabilityServicer(Devices(), loras), server)
     healthiness: Any = vars(health)["aio"].HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthiness, server)
     if options.has_reflection:

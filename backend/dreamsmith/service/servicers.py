@@ -25,6 +25,7 @@ from dreamsmith.service.answering import answers, streams
 from dreamsmith.service.board import Board
 from dreamsmith.service.caller import OWNER, is_admin
 from dreamsmith.service.folders import DataFolder
+from dreamsmith.service.loras import SharedLoras
 from dreamsmith.service.order import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from dreamsmith.service.previews import PreviewPace
 from dreamsmith.service.scheduler import Scheduler
@@ -33,7 +34,7 @@ from dreamsmith.v1 import generation_pb2 as api
 from dreamsmith.wire import convert
 from dreamsmith.wire.fields import validated_in_full
 from dreamsmith.wire.job import Artifact, Job
-from dreamsmith.wire.uploads import lora_upload, upload_digest, upload_digests
+from dreamsmith.wire.uploads import lora_parts, shared_lora, upload_digest, upload_digests
 
 CHUNK_BYTES: Final = 128 * 1024
 DEFAULT_PAGE_SIZE: Final = 50
@@ -66,10 +67,13 @@ def _check_request(request: GenerationRequest) -> GenerationRequest:
 class GenerationServicer:
     """``dreamsmith.v1.GenerationService``."""
 
-    def __init__(self, board: Board, scheduler: Scheduler, folder: DataFolder) -> None:
+    def __init__(
+        self, board: Board, scheduler: Scheduler, folder: DataFolder, loras: SharedLoras
+    ) -> None:
         self._board = board
         self._scheduler = scheduler
         self._folder = folder
+        self._loras = loras
         self._is_draining = False
 
     async def drain(self) -> None:
@@ -230,7 +234,12 @@ class GenerationServicer:
     async def _check_loras(self, request: GenerationRequest) -> None:
         from dreamsmith.priors.lora import check_lora_file
 
-        for name, _ in map(lora_upload, request.loras):
+        for text in request.loras:
+            shared = shared_lora(text)
+            if shared is not None:
+                await asyncio.to_thread(self._loras.path, shared)
+                continue
+            name, _ = lora_parts(text)
             digest = upload_digest(name, "lora")
             # First whether it is the caller's: others' files are nobody's business.
             upload = await self._board.with_uploads(UploadStore.find, OWNER.get(), digest)

@@ -22,6 +22,7 @@ from dreamsmith.service.answering import answers
 from dreamsmith.service.board import MAXIMUM_ACTIVE_JOBS, MAXIMUM_ACTIVE_JOBS_OF_OWNER
 from dreamsmith.service.caller import OWNER, SCOPE
 from dreamsmith.service.devices import Devices
+from dreamsmith.service.loras import SharedLoras
 from dreamsmith.service.servicers import MAXIMUM_PAGE_SIZE, MAXIMUM_REQUEST_ID_LENGTH
 from dreamsmith.service.uploads import MAXIMUM_TOTAL_BYTES, MAXIMUM_UPLOAD_BYTES, Uploads
 from dreamsmith.v1 import generation_pb2 as api
@@ -50,8 +51,9 @@ class UploadServicer:
 class CapabilityServicer:
     """``dreamsmith.v1.CapabilityService``."""
 
-    def __init__(self, devices: Devices) -> None:
+    def __init__(self, devices: Devices, loras: SharedLoras) -> None:
         self._devices = devices
+        self._loras = loras
 
     @answers
     async def GetCapabilities(  # noqa: N802
@@ -64,6 +66,7 @@ class CapabilityServicer:
             presets=PRESETS,
             recipes=RECIPES,
             priors=await asyncio.to_thread(_priors),
+            loras=await asyncio.to_thread(self._loras.files),
             devices=await self._devices.get(),
             limits=api.Limits(
                 max_prompt_length=MAXIMUM_PROMPT_LENGTH,

@@ -12,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from dreamsmith.errors import InvalidRequest
 from dreamsmith.events import Download, PreviewImage, PreviewMesh, Progress
 from dreamsmith.request import (
+    SERVER_LORA,
     CameraRanges,
     DistillationSettings,
     GenerationRequest,
@@ -19,7 +20,7 @@ from dreamsmith.request import (
 )
 from dreamsmith.v1 import generation_pb2 as api
 from dreamsmith.wire.job import ArrayLayout, Artifact, Event, Job, JobError, State
-from dreamsmith.wire.uploads import lora_text, lora_upload, upload_digests
+from dreamsmith.wire.uploads import lora_parts, lora_text, upload_digests
 
 _STATES: Final[dict[State, api.Job.State]] = {
     state: getattr(api.Job, f"STATE_{state.name}") for state in State
@@ -66,8 +67,11 @@ def request_to_spec(request: GenerationRequest) -> api.GenerationSpec:
         mask=request.mask,
     )
     for text in request.loras:
-        upload, scale = lora_upload(text)
-        spec.loras.add(upload=upload, scale=scale)
+        name, scale = lora_parts(text)
+        if name.startswith(SERVER_LORA):
+            spec.loras.add(name=name.removeprefix(SERVER_LORA), scale=scale)
+        else:
+            spec.loras.add(upload=name, scale=scale)
     for name in _TEXTS:
         setattr(spec, name, getattr(request, name))
     for name in _OPTIONALS:
@@ -84,8 +88,18 @@ def request_to_spec(request: GenerationRequest) -> api.GenerationSpec:
     return spec
 
 
+def _lora_name(lora: api.Lora) -> str:
+    if lora.upload and lora.name:
+        raise InvalidRequest("lora", "a LoRA is an upload or one of the server's own, not both")
+    return SERVER_LORA + lora.name if lora.name else lora.upload
+
+
 def spec_to_request(spec: api.GenerationSpec) -> GenerationRequest:
-    """A message as a request, not validated; what is not set takes its default."""
+    """A message as a request, not validated; what is not set takes its default.
+
+    Raises:
+        InvalidRequest: a LoRA is named twice.
+    """
     values = {name: getattr(spec, name) for name in _TEXTS if getattr(spec, name)}
     values |= {name: getattr(spec, name) for name in _OPTIONALS if spec.HasField(name)}
     ranges = {}
@@ -102,7 +116,7 @@ def spec_to_request(spec: api.GenerationSpec) -> GenerationRequest:
         stages=tuple(spec.stages),
         mask=spec.mask,
         loras=tuple(
-            lora_text(lora.upload, lora.scale if lora.HasField("scale") else 1.0)
+            lora_text(_lora_name(lora), lora.scale if lora.HasField("scale") else 1.0)
             for lora in spec.loras
         ),
         cameras=CameraRanges(**ranges),

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of uploads: the SHA-256 of the content, and so never a path that a client chose."""
+"""Names of the files that a server reads for a job, never a path that a client chose.
+
+An upload is named by the SHA-256 of its content, a LoRA of the server's own by a plain word.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,14 @@ import re
 from typing import Final
 
 from dreamsmith.errors import InvalidRequest
-from dreamsmith.request import GenerationRequest
+from dreamsmith.request import SERVER_LORA, GenerationRequest
 
 MAXIMUM_UPLOAD_CHUNK_BYTES: Final = 512 * 2**10
 MAXIMUM_LORA_SCALE: Final = 10.0
 _SAFETENSORS: Final = ".safetensors"
 _NAME: Final = re.compile(r"uploads/([0-9a-f]{64})")
+_SHARED: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_SHARED_FOLDER: Final = "loras"
 
 
 def upload_name(digest: str) -> str:
@@ -42,21 +47,34 @@ def upload_digest(name: str, field: str = "name") -> str:
     return match[1]
 
 
+def is_shared_name(name: str) -> bool:
+    """Whether a server may offer a LoRA by this name."""
+    return _SHARED.fullmatch(name) is not None and not name.endswith(_SAFETENSORS)
+
+
 def lora_text(name: str, scale: float) -> str:
-    """An upload and its scale as an entry of `GenerationRequest.loras`."""
+    """An upload, or ``server:NAME``, and its scale as an entry of `GenerationRequest.loras`."""
     return f"{name}:{scale!r}"
 
 
-def lora_upload(text: str) -> tuple[str, float]:
-    """Name and scale of such an entry.
+def lora_parts(text: str) -> tuple[str, float]:
+    """Name and scale of such an entry: ``uploads/{sha256}`` or ``server:NAME``.
 
     Raises:
         InvalidRequest: it is none.
     """
-    name, _, scale = text.rpartition(":")
-    upload_digest(name or text, "lora")
+    prefix = SERVER_LORA if text.startswith(SERVER_LORA) else ""
+    name, _, scale = text.removeprefix(prefix).partition(":")
+    if not prefix:
+        upload_digest(name, "lora")
+    elif not is_shared_name(name):
+        raise InvalidRequest(
+            "lora",
+            f"a LoRA of a server is named {SERVER_LORA}NAME or {SERVER_LORA}NAME:SCALE, the name "
+            f"being of letters, digits, dots, dashes and underscores, not {name[:100]!r}",
+        )
     try:
-        number = float(scale) if name else 1.0
+        number = float(scale) if ":" in text.removeprefix(prefix) else 1.0
     except ValueError:
         number = math.nan
     if not abs(number) <= MAXIMUM_LORA_SCALE:
@@ -65,18 +83,35 @@ def lora_upload(text: str) -> tuple[str, float]:
             f"the scale of a LoRA must be -{MAXIMUM_LORA_SCALE:g} to {MAXIMUM_LORA_SCALE:g}, "
             f"not {scale[:40]!r}",
         )
-    return name or text, number
+    return prefix + name, number
 
 
-def is_lora_upload(text: str) -> bool:
-    """Whether an entry of `GenerationRequest.loras` names an upload, not a file."""
-    return text.startswith("uploads/") and is_upload_name(text.partition(":")[0])
+def is_at_server(text: str) -> bool:
+    """Whether an entry of `GenerationRequest.loras` names no file of this machine."""
+    return text.startswith(SERVER_LORA) or is_upload_name(text.partition(":")[0])
+
+
+def shared_lora(text: str) -> str | None:
+    """The name of the server's own LoRA in such an entry; None where it is an upload."""
+    name, _ = lora_parts(text)
+    return name.removeprefix(SERVER_LORA) if name.startswith(SERVER_LORA) else None
 
 
 def local_loras(request: GenerationRequest) -> tuple[str, ...]:
-    """Entries that name the files of `upload_files`, below the folder that they lie in."""
-    named = map(lora_upload, request.loras)
-    return tuple(lora_text(name + _SAFETENSORS, scale) for name, scale in named)
+    """Entries that name the files of `upload_files` and `shared_files`, in a job's workspace."""
+    found = []
+    for text in request.loras:
+        name, scale = lora_parts(text)
+        shared = shared_lora(text)
+        path = name if shared is None else f"{_SHARED_FOLDER}/{shared}"
+        found.append(lora_text(path + _SAFETENSORS, scale))
+    return tuple(found)
+
+
+def shared_files(request: GenerationRequest) -> dict[str, str]:
+    """Under which path in its workspace a worker finds which of the server's own LoRAs."""
+    names = filter(None, map(shared_lora, request.loras))
+    return {f"{_SHARED_FOLDER}/{name}{_SAFETENSORS}": name for name in names}
 
 
 def upload_digests(request: GenerationRequest) -> list[str]:
@@ -90,7 +125,9 @@ def upload_files(request: GenerationRequest) -> dict[str, str]:
     digests = [upload_digest(name, field) for field, name in named.items() if name]
     files = {digest: digest for digest in digests}
     for text in request.loras:
-        digest = upload_digest(lora_upload(text)[0])
+        if shared_lora(text) is not None:
+            continue
+        digest = upload_digest(lora_parts(text)[0])
         # What has another ending would be read as a pickle.
         files[digest + _SAFETENSORS] = digest
     return files
