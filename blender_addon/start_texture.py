@@ -99,7 +99,9 @@ def _base_color(material: bpy.types.Material | None) -> _Picture | tuple[float, 
     """A picture, or a linear colour."""
     if material is None:
         return _PLAIN_LINEAR
-    if not material.use_nodes or material.node_tree is None:
+    # From 5.0 on always true, and asking for it warns.
+    has_nodes = bpy.app.version >= (5, 0, 0) or material.use_nodes
+    if not has_nodes or material.node_tree is None:
         return tuple(material.diffuse_color[:3])
     nodes = material.node_tree.nodes
     shader = next((node for node in nodes if node.type == "BSDF_PRINCIPLED"), None)

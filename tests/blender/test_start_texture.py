@@ -38,7 +38,8 @@ def picture(*, size: int = SIZE, is_float: bool = False) -> tuple[bpy.types.Imag
 def painted(item: bpy.types.Object, image: bpy.types.Image) -> bpy.types.Material:
     """Give an object a material that shows the image."""
     material = bpy.data.materials.new("Painted")
-    material.use_nodes = True
+    if bpy.app.version < (5, 0, 0):
+        material.use_nodes = True
     tree = material.node_tree
     texture = tree.nodes.new("ShaderNodeTexImage")
     texture.image = image

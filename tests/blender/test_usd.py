@@ -20,6 +20,18 @@ def flat(values: bpy.types.bpy_prop_collection, name: str, size: int) -> np.ndar
     return found.reshape(-1, size)
 
 
+def base_color(item: bpy.types.Object) -> bpy.types.Image:
+    shader = item.active_material.node_tree.nodes["Principled BSDF"]
+    image: bpy.types.Image = shader.inputs["Base Color"].links[0].from_node.image
+    return image
+
+
+def texels(image: bpy.types.Image) -> np.ndarray:
+    found = np.empty(len(image.pixels), np.float32)
+    image.pixels.foreach_get(found)
+    return found
+
+
 @pytest.mark.parametrize("suffix", [".usdc", ".usdz"])
 def test_a_result_leaves_by_usd_with_shape_uvs_and_texture(
     addon: ModuleType, tmp_path: Path, suffix: str
@@ -31,13 +43,15 @@ def test_a_result_leaves_by_usd_with_shape_uvs_and_texture(
     before = flat(item.data.vertices, "co", 3) @ np.array(item.matrix_world)[:3, :3].T
     before += np.array(item.matrix_world.translation)
     uv = flat(item.data.uv_layers.active.uv, "vector", 2)
+    packed = texels(base_color(item))
     for other in bpy.context.scene.objects:
         other.select_set(other is item)
     path = tmp_path / f"mug{suffix}"
     bpy.ops.wm.usd_export(filepath=str(path), selected_objects_only=True)
     if suffix == ".usdc":
         (texture,) = (tmp_path / "textures").iterdir()
-        assert texture.read_bytes() == session.results[0].albedo_png
+        # Blender 4.2 writes it anew, the others as it is.
+        assert np.array_equal(texels(bpy.data.images.load(str(texture))), packed)
     for everything in (bpy.data.objects, bpy.data.meshes, bpy.data.materials, bpy.data.images):
         bpy.data.batch_remove(list(everything))
     bpy.ops.wm.usd_import(filepath=str(path), import_textures_mode="IMPORT_PACK")
@@ -47,7 +61,7 @@ def test_a_result_leaves_by_usd_with_shape_uvs_and_texture(
     assert np.allclose(after, before, atol=1e-6)
     assert np.allclose(flat(again.data.uv_layers.active.uv, "vector", 2), uv, atol=1e-6)
     shader = again.active_material.node_tree.nodes["Principled BSDF"]
-    picture = shader.inputs["Base Color"].links[0].from_node.image
+    picture = base_color(again)
     assert tuple(picture.size) == (16, 16)
     assert picture.pixels[0] == pytest.approx(200 / 255, abs=1e-3)
     assert shader.inputs["Roughness"].default_value == pytest.approx(
