@@ -55,6 +55,8 @@ RADIUS_PER_HEIGHT = 0.6
 _ARC_STEP_DEGREES = 6.0
 _FRUSTA = 14
 _FRUSTUM_DEPTH = 0.28
+# Cameras that stand close together, in a room, are drawn smaller: this share of their distance.
+_FRUSTUM_SHARE = 0.25
 
 Ranges = Mapping[str, Sequence[float]]
 
@@ -77,6 +79,11 @@ def limits(recipe: str) -> dict[str, tuple[float, float]]:
     return {**LIMITS, "distance": INSIDE} if recipe == request.SCENE_RECIPE else LIMITS
 
 
+def is_inside(distance: Sequence[float]) -> bool:
+    """Whether a range of distances is one of cameras in a room, too near for any object."""
+    return min(distance) < LIMITS["distance"][0]
+
+
 def of_preset(preset: str, recipe: str, distance: Sequence[float]) -> dict[str, object]:
     """The fields of the panel that a preset sets.
 
@@ -90,7 +97,7 @@ def of_preset(preset: str, recipe: str, distance: Sequence[float]) -> dict[str, 
     found: dict[str, object] = dict(PRESET_RANGES[preset])
     if preset == "INTERIOR":
         return found | {"recipe": request.SCENE_RECIPE}
-    if recipe == request.SCENE_RECIPE or min(distance) < LIMITS["distance"][0]:
+    if recipe == request.SCENE_RECIPE or is_inside(distance):
         found |= {"distance": USUAL_DISTANCE, "fov": USUAL_FOV}
     if recipe == request.SCENE_RECIPE:
         found["recipe"] = request.OWN_RECIPE
@@ -109,7 +116,10 @@ def positions(
 
 
 def shell(ranges: Ranges) -> NDArray[np.float32]:
-    """Line segments around the region of the cameras, shape (N, 2, 3), in object radii."""
+    """Line segments around the region of the cameras, shape (N, 2, 3), in object radii.
+
+    Where that is inside of a room, the sphere around the room is drawn too.
+    """
     (az_low, az_high), (el_low, el_high) = ranges["azimuth"], ranges["elevation"]
     parts = []
     for distance in ranges["distance"]:
@@ -123,6 +133,10 @@ def shell(ranges: Ranges) -> NDArray[np.float32]:
     corners = np.array([(a, e) for a in (az_low, az_high) for e in (el_low, el_high)])
     near, far = (positions(*corners.T, np.full(4, float(d))) for d in ranges["distance"])
     parts.append(np.stack((near, far), axis=1))
+    if is_inside(ranges["distance"]):
+        turn = _steps(-180.0, 180.0)
+        parts.append(_line(turn, np.zeros_like(turn), 1.0))
+        parts += [_line(np.full_like(turn, azimuth), turn, 1.0) for azimuth in (0.0, 90.0)]
     return np.concatenate(parts).astype(np.float32)
 
 
@@ -139,8 +153,9 @@ def frusta(ranges: Ranges) -> NDArray[np.float32]:
     backward = positions(azimuth, elevation, np.ones_like(distance))
     right = np.stack((np.cos(around), np.sin(around), np.zeros_like(around)), axis=-1)
     up = np.cross(backward, right)
-    half = (_FRUSTUM_DEPTH * np.tan(np.radians(fov) / 2))[:, None]
-    middle = eye - _FRUSTUM_DEPTH * backward
+    depth = min(_FRUSTUM_DEPTH, _FRUSTUM_SHARE * ranges["distance"][1])
+    half = (depth * np.tan(np.radians(fov) / 2))[:, None]
+    middle = eye - depth * backward
     corners = [
         middle + half * (x * right + y * up) for x, y in ((-1, -1), (1, -1), (1, 1), (-1, 1))
     ]

@@ -55,7 +55,7 @@ class DREAMSMITH_PT_main(_Sidebar, bpy.types.Panel):
         column.prop(settings, "method")
         column.prop(settings, "recipe")
         column.prop(settings, "prior")
-        draw_lora(column, settings, server)
+        draw_lora(column, context, server)
         column.prop(settings, "height")
         column.prop(settings, "variations")
         row = column.row(align=True)
@@ -131,7 +131,7 @@ class DREAMSMITH_PT_cameras(_Sidebar, bpy.types.Panel):
         """Draw the panel."""
         column = self.layout.column(align=False)
         settings = context.scene.dreamsmith
-        grid = column.grid_flow(columns=2, even_columns=True, align=True)
+        grid = column.grid_flow(row_major=True, columns=2, even_columns=True, align=True)
         for name, label, _ in cameras.PRESETS:
             grid.operator("dreamsmith.camera_preset", text=label).preset = name
         column.operator("dreamsmith.from_scene_cameras", icon="CAMERA_DATA")
@@ -199,17 +199,20 @@ _WANTED = ("prompt", "method", "preset", "recipe", "prior", "lora", "steps", "va
 
 
 def draw_lora(
-    layout: bpy.types.UILayout, settings: bpy.types.PropertyGroup, server: servers.Server
+    layout: bpy.types.UILayout, context: bpy.types.Context, server: servers.Server
 ) -> None:
     """The LoRA and, where there is one, its scale; greyed out where the server takes none."""
+    settings = context.scene.dreamsmith
     problem = servers.lora_problem(server)
     row = layout.row(align=True)
     # One that is there can be taken out.
     row.enabled = bool(settings.lora) or not problem
-    row.prop(settings, "lora", placeholder=problem or say("none"))
+    row.prop(settings, "lora", placeholder=say("none"))
     row.operator("dreamsmith.choose_lora", text="", icon="FILE_FOLDER")
     if settings.lora:
         layout.prop(settings, "lora_scale")
+    elif problem:
+        draw_lines(layout, context, problem, "INFO")
 
 
 def look(context: bpy.types.Context) -> servers.Server:

@@ -344,6 +344,7 @@ def test_a_lora_has_a_scale_and_is_greyed_out_where_the_server_takes_none(server
     bpy.context.scene.dreamsmith.lora = ""
     drawn = draw("DREAMSMITH_PT_main")
     assert {"lora", "dreamsmith.choose_lora"} <= set(drawn.texts("disabled"))
+    assert " ".join(drawn.texts("label")).startswith(problem)
     assert "dreamsmith.generate" in drawn.texts("operator")
 
 

@@ -135,3 +135,16 @@ def test_cameras_in_a_room_are_held_by_the_limits_of_rooms() -> None:
     found, cut = cameras.from_cameras(seen[:1], cameras.limits(request.OWN_RECIPE))
     assert found["distance"] == (1.5, 1.5)
     assert cut == ["distance"]
+
+
+def test_cameras_in_a_room_are_drawn_apart_with_the_room_around_them() -> None:
+    room = {name: cameras.PRESET_RANGES["INTERIOR"][name] for name in request.RANGES}
+    distance = np.linalg.norm(cameras.shell(room).reshape(-1, 3), axis=1)
+    is_room = np.isclose(distance, 1.0, atol=1e-5)
+    assert is_room.sum() > 100
+    assert distance[~is_room].max() == pytest.approx(0.46, abs=1e-3)
+    lines = cameras.frusta(room)
+    sides = lines[: len(lines) // 10 * 4]
+    # None reaches far: they look at the middle and would all meet there.
+    assert np.linalg.norm(sides[:, 1] - sides[:, 0], axis=1).max() < 0.46 / 2
+    assert np.linalg.norm(lines, axis=2).max() < 0.7
