@@ -195,13 +195,19 @@ def test_a_sidecar_that_dies_is_said_and_the_next_one_follows_the_same_job(
     assert pump.current.status.name == "CANCELLED", pump.current.error
 
 
-def test_disabling_the_extension_ends_its_process(pump: ModuleType, server: str) -> None:
+def test_disabling_the_extension_ends_its_process_and_what_was_cancelled(
+    pump: ModuleType, server: str, backend_python: Path
+) -> None:
     begin(pump, server)
     wait_until(lambda: bool(pump.current.job), pump)
-    process_id = pump.helper.process_id
+    process_id, job = pump.helper.process_id, pump.current.job
     bpy.ops.dreamsmith.cancel()
     bpy.ops.preferences.addon_disable(module=MODULE)
     assert not is_running(process_id)
+    # It was asked for, so it happens, though nobody is there any more to see it.
+    command = [backend_python, "-m", "dreamsmith", "watch", job, "--server", server]
+    watched = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert "was cancelled" in watched.stderr
 
 
 PARENT = """
