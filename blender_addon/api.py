@@ -6,16 +6,17 @@
     from bl_ext.user_default.dreamsmith import api
 
     job = api.submit(prompt="a red mug", preset="draft", seed=7)
-    api.wait(job)
+    for job in api.watch(job):
+        print(job.status.value, f"{job.fraction:.0%}")
     mug = api.import_result(job)
 
-All of it runs in Blender's own thread; `wait` blocks, and shows progress to whom it is told.
+All of it runs in Blender's own thread; `wait` blocks where nobody looks at the progress.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import bpy
@@ -33,6 +34,7 @@ __all__ = [
     "on_state",
     "submit",
     "wait",
+    "watch",
 ]
 
 BadRequest = request.BadRequest
@@ -80,18 +82,15 @@ def submit(
     return job
 
 
-def wait(
-    job: Session,
-    *,
-    timeout_seconds: float | None = None,
-    on_change: Callable[[Session], None] | None = None,
-) -> Session:
-    """Block until a job has ended.
+def watch(job: Session, *, timeout_seconds: float | None = None) -> Iterator[Session]:
+    """The job itself after each thing that has happened to it, until it has ended.
+
+    Messages are taken in, and previews put into the scene, while the next item is asked for. A job
+    that has ended already has none.
 
     Args:
         job: of `submit` or `jobs`.
         timeout_seconds: None: as long as it takes.
-        on_change: called with the job after each of its messages.
 
     Raises:
         JobFailed: it has failed, was cancelled, or its server does not answer.
@@ -99,14 +98,20 @@ def wait(
     """
     end = None if timeout_seconds is None else time.monotonic() + timeout_seconds
     while job.is_active:
-        if not pump.step():
+        if pump.step():
+            yield job
+        else:
             time.sleep(_INTERVAL_SECONDS)
-        elif on_change is not None:
-            on_change(job)
         if end is not None and time.monotonic() > end and job.is_active:
             raise TimeoutError(f"the job still runs after {timeout_seconds:g} s")
     if job.status in {Status.FAILED, Status.CANCELLED, Status.AWAY}:
         raise JobFailed(job.error or "the job was cancelled")
+
+
+def wait(job: Session, *, timeout_seconds: float | None = None) -> Session:
+    """Block until a job has ended; arguments and errors are those of `watch`."""
+    for _ in watch(job, timeout_seconds=timeout_seconds):
+        pass
     return job
 
 

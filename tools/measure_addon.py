@@ -3,7 +3,7 @@
 
 Streams preview meshes through a real pipe from a helper process, each with other triangles than
 the one before, which is the worst case, and times what the timer does with them. Then puts one mesh
-into the scene as the extension does, and by a glTF import.
+into the scene as the extension does, and by a glTF import. First of all, what enabling takes.
 
     python tools/measure_addon.py dist/dreamsmith-0.1.0-linux_x64.zip
 """
@@ -44,6 +44,19 @@ for number in range(int(sys.argv[2])):
     time.sleep(float(sys.argv[3]))
 """
 
+ENABLE = """
+import os, resource, sys, time
+import bpy
+def memory():
+    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() / 2**20
+before, began = memory(), time.perf_counter()
+assert bpy.ops.preferences.addon_enable(module=sys.argv[1]) == {"FINISHED"}
+assert sys.argv[1] in sys.modules
+seconds, after = time.perf_counter() - began, memory()
+print(f"enabled in {1e3 * seconds:.0f} ms, {after - before:.1f} MiB of memory", flush=True)
+os._exit(0)
+"""
+
 
 def main() -> None:
     """Run the command line."""
@@ -56,6 +69,8 @@ def main() -> None:
         filepath=str(arguments.archive.resolve()), repo="user_default", enable_on_install=True
     )
     print(f"bpy {bpy.app.version_string}, load {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores")
+    # In a Blender of its own, which has loaded nothing yet.
+    subprocess.run([sys.executable, "-c", ENABLE, MODULE], check=True)
     print("times in ms: of the clock, and of the main thread's own work")
     for count in arguments.triangles:
         stream(count, arguments.previews)

@@ -160,8 +160,11 @@ def test_a_script_submits_waits_and_imports(pump: ModuleType, server: str) -> No
     api.off_state(others.append)
     job = api.submit("a blue cube", server=server, seed=3, height=0.5, **CHEAP)
     assert job in api.jobs()
-    assert api.wait(job, on_change=lambda j: seen.append(j.fraction)) is job
-    assert seen == sorted(seen)
+    for news in api.watch(job):
+        assert news is job
+        seen.append(job.fraction)
+    assert len(seen) > 3 and seen == sorted(seen)
+    assert api.wait(job) is job
     assert {prompt for prompt, _ in states} == {"a blue cube"}
     told = [state for _, state in states]
     assert told[0] == "starting" and told[-1] == "ready" and "running" in told
