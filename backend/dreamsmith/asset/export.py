@@ -12,6 +12,7 @@ from trimesh.exchange.ply import export_ply
 
 from dreamsmith import __version__
 from dreamsmith.asset.glb import corner_normals, glb_bytes, to_y_up
+from dreamsmith.asset.mesh import group_means
 from dreamsmith.asset.model import Asset, Mesh
 from dreamsmith.asset.preview import png_bytes, png_pixels, texels_at
 
@@ -94,12 +95,9 @@ def _vertex_colors(mesh: Mesh, texels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The texture at each vertex, the mean of its corners, uint8, shape (V, 3)."""
     if mesh.corner_uv is None:
         raise ValueError("the mesh has no UVs: unwrap it first")
-    colors = texels_at(texels, mesh.corner_uv.reshape(-1, 2)).astype(np.float64)
-    vertex = mesh.triangles.reshape(-1)
-    count = len(mesh.positions)
-    sums = np.stack([np.bincount(vertex, colors[:, c], count) for c in range(3)], 1)
-    corners = np.bincount(vertex, minlength=count).clip(1)[:, None]
-    return np.round(sums / corners).astype(np.uint8)
+    colors = texels_at(texels, mesh.corner_uv.reshape(-1, 2))
+    means = group_means(colors, mesh.triangles.reshape(-1), len(mesh.positions))
+    return np.round(means).astype(np.uint8)
 
 
 def _distinct(rows: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.intp]]:

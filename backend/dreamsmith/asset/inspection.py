@@ -15,7 +15,7 @@ from trimesh.visual.material import PBRMaterial
 
 from dreamsmith.asset.glb import parse_scene, placed_meshes, read_file, to_z_up
 from dreamsmith.asset.preview import texels_at
-from dreamsmith.asset.shape import measure_shape
+from dreamsmith.asset.shape import measure_shape, triangle_areas
 from dreamsmith.errors import InvalidRequest
 
 # Edge of the square on which UVs are looked at.
@@ -157,8 +157,7 @@ def _inspect(name: str, geometry: Any) -> Inspection:
     triangles = np.asarray(geometry.faces, np.int64)
     if not np.isfinite(positions).all():
         raise InvalidRequest("file", f"the mesh {name!r} has coordinates that are not finite")
-    a, b, c = positions[triangles].swapaxes(0, 1)
-    areas = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
+    areas = triangle_areas(*positions[triangles].swapaxes(0, 1))
     flat = areas <= 1e-12 * max(float(areas.max()), 1e-300)
     if flat.all():
         raise InvalidRequest("file", f"no triangle of the mesh {name!r} has an area")

@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 
 from dreamsmith.asset.collapse import collapse_edges
 from dreamsmith.asset.model import Mesh
-from dreamsmith.asset.shape import measure_shape
+from dreamsmith.asset.shape import measure_shape, triangle_areas
 from dreamsmith.errors import GenerationFailed
 
 
@@ -122,15 +122,14 @@ def coarsened(mesh: Mesh, most_triangles: int) -> Mesh:
     """
     if len(mesh.triangles) <= most_triangles:
         return mesh
-    a, b, c = (mesh.positions[corner].astype(np.float64) for corner in mesh.triangles.T)
-    area = np.linalg.norm(np.cross(b - a, c - a), axis=1).sum() / 2
+    corners = mesh.positions.astype(np.float64)[mesh.triangles]
+    area = triangle_areas(*corners.swapaxes(0, 1)).sum()
     low = mesh.positions.min(axis=0)
     # A plane crosses 1 to 1.7 A / h^2 cells; each has a vertex, which has two triangles.
     edge = np.sqrt(2.0 * area / most_triangles)
     while True:
         cells = np.floor((mesh.positions - low) / edge).astype(np.int64)
-        width = cells.max(axis=0) + 1
-        keys = cells[:, 0] + width[0] * (cells[:, 1] + width[1] * cells[:, 2])
+        keys = np.ravel_multi_index(cells.T, cells.max(axis=0) + 1)
         found, cluster = np.unique(keys, return_inverse=True)
         triangles = cluster[mesh.triangles].astype(np.int32)
         first, second, third = triangles.T
@@ -138,15 +137,19 @@ def coarsened(mesh: Mesh, most_triangles: int) -> Mesh:
         if len(triangles) <= most_triangles:
             break
         edge *= 1.1
-    counts = np.bincount(cluster)[:, None]
+    positions = group_means(mesh.positions, cluster, len(found)).astype(np.float32)
+    colors = None
+    if mesh.colors is not None:
+        colors = np.round(group_means(mesh.colors, cluster, len(found))).astype(np.uint8)
+    return _with_triangles(Mesh(positions, triangles, None, colors), triangles)
 
-    def mean(values: NDArray[np.generic]) -> NDArray[np.float64]:
-        sums = [np.bincount(cluster, column, len(found)) for column in values.T]
-        return np.stack(sums, axis=1) / counts
 
-    colors = None if mesh.colors is None else np.round(mean(mesh.colors)).astype(np.uint8)
-    merged = Mesh(mean(mesh.positions).astype(np.float32), triangles, None, colors)
-    return _with_triangles(merged, triangles)
+def group_means(
+    values: NDArray[np.generic], groups: NDArray[np.integer], count: int
+) -> NDArray[np.float64]:
+    """Mean of the rows of each group, (N, C) and the group of each to (count, C); of none 0."""
+    sums = np.stack([np.bincount(groups, column, count) for column in values.T], axis=1)
+    return sums / np.bincount(groups, minlength=count).clip(1)[:, None]
 
 
 def normalise(mesh: Mesh, height_metres: float) -> tuple[Mesh, Similarity]:

@@ -43,6 +43,12 @@ class Shape:
         return self.volume > 0
 
 
+def triangle_areas(a: Points, b: Points, c: Points) -> NDArray[np.float64]:
+    """Of triangles by their corners, each (F, 3): shape (F,), in the corners' units, squared."""
+    areas: NDArray[np.float64] = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
+    return areas
+
+
 def measure_shape(
     positions: NDArray[np.floating], triangles: NDArray[np.integer], *, weld: bool = True
 ) -> Shape:
@@ -59,7 +65,7 @@ def measure_shape(
     if len(triangles) == 0:
         raise ValueError("the mesh has no triangle")
     a, b, c = np.asarray(positions, np.float64)[triangles].swapaxes(0, 1)
-    areas = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
+    areas = triangle_areas(a, b, c)
     points, faces = welded(positions, triangles) if weld else _used(positions, triangles)
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     count = len(points)

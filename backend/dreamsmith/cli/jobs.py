@@ -102,7 +102,7 @@ def submit(
     if wait or outputs:
         _watch(client, job.name, as_json)
     if outputs:
-        _download(client, job.name, outputs, as_json)
+        _download(client, client.get(job.name), outputs, as_json)
 
 
 @connects
@@ -171,8 +171,9 @@ def download(client: Any, job: JobName, output: Output, as_json: Json = False) -
     """Fetch what a job made: the model, and beside it FILE.turntable.png and FILE.webp."""
     from dreamsmith.outputs import Outputs
 
-    request = client.get(job).request
-    _download(client, job, Outputs.at(output, request.variations, request.lods), as_json)
+    found = client.get(job)
+    outputs = Outputs.at(output, found.request.variations, found.request.lods)
+    _download(client, found, outputs, as_json)
 
 
 def _state(name: str) -> State:
@@ -210,25 +211,25 @@ def _watch(client: Any, job: str, as_json: bool) -> None:
         raise Cancelled(f"{last.name} was cancelled")
 
 
-def _download(client: Any, job: str, outputs: Any, as_json: bool) -> None:
+def _download(client: Any, job: Job, outputs: Any, as_json: bool) -> None:
     from dreamsmith.console import reporter
     from dreamsmith.outputs import glb_beside, take_glb
     from dreamsmith.wire.job import ANIMATION, MODEL, TURNTABLE, artifact_of
 
-    found = client.get(job)
-    there = {artifact.name for artifact in found.artifacts}
+    there = {artifact.name for artifact in job.artifacts}
     with reporter(as_json) as shown:
-        for number in range(1, found.request.variations + 1):
+        for number in range(1, job.request.variations + 1):
             # The first is asked for in any case: where it is missing, the server says why.
             if number > 1 and artifact_of(MODEL, number) not in there:
                 continue
             files = outputs.variation(number)
-            client.download(job, artifact_of(TURNTABLE, number), files.turntable)
-            client.download(job, artifact_of(ANIMATION, number), files.animation)
+            client.download(job.name, artifact_of(TURNTABLE, number), files.turntable)
+            client.download(job.name, artifact_of(ANIMATION, number), files.animation)
             # The model last: who finds it finds the others, too.
             for lod in range(files.lods, -1, -1):
                 path = files.models[lod]
-                model = client.download(job, artifact_of(MODEL, number, lod), glb_beside(path))
+                name = artifact_of(MODEL, number, lod)
+                model = client.download(job.name, name, glb_beside(path))
                 take_glb(path)
             shown.result(
                 f"{files.model}: {model.size_bytes} bytes; beside it "

@@ -51,7 +51,6 @@ Loras = Annotated[
     list[str] | None,
     typer.Option(
         "--lora",
-        "--lora",
         help="FILE.safetensors or FILE:SCALE on top of the prior, for a server also server:NAME "
         "or server:NAME:SCALE of those that it offers; repeatable.",
     ),

@@ -16,7 +16,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from dreamsmith.asset.shape import Faces, Points, Shape, measure_shape, welded
+from dreamsmith.asset.shape import Faces, Points, Shape, measure_shape, triangle_areas, welded
 from dreamsmith.priors.bundled.solids import RADIUS, distances, has_front, solid_program
 from dreamsmith.surface.marching import marching_tetrahedra
 from dreamsmith.surface.tetrahedra import body_centred_grid
@@ -152,7 +152,7 @@ def _surface_points(
 ) -> Points:
     """``count`` points drawn uniformly from a surface, in random order, shape (count, 3)."""
     a, b, c = points[faces].swapaxes(0, 1)
-    areas = np.linalg.norm(np.cross(b - a, c - a), axis=1)
+    areas = triangle_areas(a, b, c)
     chosen = random.choice(len(faces), count, p=areas / areas.sum())
     u, v = random.random((2, count, 1))
     outside = u + v > 1

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dreamsmith.asset.model import Asset, Mesh
 from dreamsmith.asset.preview import png_pixels, texels_at
+from dreamsmith.asset.shape import triangle_areas
 from dreamsmith.cameras import Cameras
 from dreamsmith.kernels.rasterize import select_rasterizer
 from dreamsmith.priors.bundled.solids import RADIUS
@@ -67,8 +68,8 @@ def surface_colors(asset: Asset, count: int, seed: int = 0) -> NDArray[np.float6
     """Albedo at points drawn uniformly from a surface, sRGB in [0, 1], shape (count, 3)."""
     random = np.random.default_rng(seed)
     mesh, texels = asset.mesh, png_pixels(asset.albedo_png)
-    a, b, c = mesh.positions.astype(np.float64)[mesh.triangles].swapaxes(0, 1)
-    areas = np.linalg.norm(np.cross(b - a, c - a), axis=1)
+    corners = mesh.positions.astype(np.float64)[mesh.triangles]
+    areas = triangle_areas(*corners.swapaxes(0, 1))
     chosen = random.choice(len(areas), count, p=areas / areas.sum())
     weights = random.dirichlet((1, 1, 1), count)
     uv = np.einsum("nc,ncd->nd", weights, _corner_uv(mesh)[chosen])

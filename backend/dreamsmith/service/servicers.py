@@ -34,7 +34,7 @@ from dreamsmith.v1 import generation_pb2 as api
 from dreamsmith.wire import convert
 from dreamsmith.wire.fields import validated_in_full
 from dreamsmith.wire.job import Artifact, Job
-from dreamsmith.wire.uploads import lora_parts, shared_lora, upload_digest, upload_digests
+from dreamsmith.wire.uploads import LoraAtServer, upload_digest, upload_digests
 
 CHUNK_BYTES: Final = 128 * 1024
 DEFAULT_PAGE_SIZE: Final = 50
@@ -234,17 +234,15 @@ class GenerationServicer:
     async def _check_loras(self, request: GenerationRequest) -> None:
         from dreamsmith.priors.lora import check_lora_file
 
-        for text in request.loras:
-            shared = shared_lora(text)
-            if shared is not None:
-                await asyncio.to_thread(self._loras.path, shared)
+        for lora in map(LoraAtServer.parse, request.loras):
+            if lora.name:
+                await asyncio.to_thread(self._loras.path, lora.name)
                 continue
-            name, _ = lora_parts(text)
-            digest = upload_digest(name, "lora")
+            digest = upload_digest(lora.upload, "lora")
             # First whether it is the caller's: others' files are nobody's business.
             upload = await self._board.with_uploads(UploadStore.find, OWNER.get(), digest)
             if upload.is_complete:
-                await asyncio.to_thread(check_lora_file, self._folder.uploads / digest, name)
+                await asyncio.to_thread(check_lora_file, self._folder.uploads / digest, lora.upload)
 
     async def _find_artifact(self, name: str) -> tuple[Job, Artifact]:
         parts = re.fullmatch(r"(jobs/[^/]+)/artifacts/([^/]+)", name)

@@ -12,7 +12,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from dreamsmith.errors import InvalidRequest
 from dreamsmith.events import Download, PreviewImage, PreviewMesh, Progress
 from dreamsmith.request import (
-    SERVER_LORA,
     CameraRanges,
     DistillationSettings,
     GenerationRequest,
@@ -20,7 +19,7 @@ from dreamsmith.request import (
 )
 from dreamsmith.v1 import generation_pb2 as api
 from dreamsmith.wire.job import ArrayLayout, Artifact, Event, Job, JobError, State
-from dreamsmith.wire.uploads import lora_parts, lora_text, upload_digests
+from dreamsmith.wire.uploads import LoraAtServer, upload_digests
 
 _STATES: Final[dict[State, api.Job.State]] = {
     state: getattr(api.Job, f"STATE_{state.name}") for state in State
@@ -67,11 +66,7 @@ def request_to_spec(request: GenerationRequest) -> api.GenerationSpec:
         mask=request.mask,
     )
     for text in request.loras:
-        name, scale = lora_parts(text)
-        if name.startswith(SERVER_LORA):
-            spec.loras.add(name=name.removeprefix(SERVER_LORA), scale=scale)
-        else:
-            spec.loras.add(upload=name, scale=scale)
+        spec.loras.add(**LoraAtServer.parse(text)._asdict())
     for name in _TEXTS:
         setattr(spec, name, getattr(request, name))
     for name in _OPTIONALS:
@@ -86,12 +81,6 @@ def request_to_spec(request: GenerationRequest) -> api.GenerationSpec:
         if value is not None:
             setattr(spec.distillation, name, value)
     return spec
-
-
-def _lora_name(lora: api.Lora) -> str:
-    if lora.upload and lora.name:
-        raise InvalidRequest("lora", "a LoRA is an upload or one of the server's own, not both")
-    return SERVER_LORA + lora.name if lora.name else lora.upload
 
 
 def spec_to_request(spec: api.GenerationSpec) -> GenerationRequest:
@@ -115,14 +104,18 @@ def spec_to_request(spec: api.GenerationSpec) -> GenerationRequest:
         start=spec.start,
         stages=tuple(spec.stages),
         mask=spec.mask,
-        loras=tuple(
-            lora_text(_lora_name(lora), lora.scale if lora.HasField("scale") else 1.0)
-            for lora in spec.loras
-        ),
+        loras=tuple(map(_lora_text, spec.loras)),
         cameras=CameraRanges(**ranges),
         distillation=DistillationSettings(**settings),
         **values,
     )
+
+
+def _lora_text(lora: api.Lora) -> str:
+    if lora.upload and lora.name:
+        raise InvalidRequest("lora", "a LoRA is an upload or one of the server's own, not both")
+    scale = lora.scale if lora.HasField("scale") else 1.0
+    return LoraAtServer(lora.upload, lora.name, scale).text
 
 
 def progress_to_message(progress: Progress) -> api.Progress:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Final
+from typing import Final, NamedTuple
 
 from dreamsmith.errors import InvalidRequest
 from dreamsmith.request import SERVER_LORA, GenerationRequest
@@ -52,38 +52,63 @@ def is_shared_name(name: str) -> bool:
     return _SHARED.fullmatch(name) is not None and not name.endswith(_SAFETENSORS)
 
 
-def lora_text(name: str, scale: float) -> str:
-    """An upload, or ``server:NAME``, and its scale as an entry of `GenerationRequest.loras`."""
-    return f"{name}:{scale!r}"
+class LoraAtServer(NamedTuple):
+    """An entry of `GenerationRequest.loras` that a server understands.
 
-
-def lora_parts(text: str) -> tuple[str, float]:
-    """Name and scale of such an entry: ``uploads/{sha256}`` or ``server:NAME``.
-
-    Raises:
-        InvalidRequest: it is none.
+    Attributes:
+        upload: its name; empty where it is one of the server's own.
+        name: of the server's own; empty where it is an upload.
+        scale: how strongly it counts, -10 to 10.
     """
-    prefix = SERVER_LORA if text.startswith(SERVER_LORA) else ""
-    name, _, scale = text.removeprefix(prefix).partition(":")
-    if not prefix:
-        upload_digest(name, "lora")
-    elif not is_shared_name(name):
-        raise InvalidRequest(
-            "lora",
-            f"a LoRA of a server is named {SERVER_LORA}NAME or {SERVER_LORA}NAME:SCALE, the name "
-            f"being of letters, digits, dots, dashes and underscores, not {name[:100]!r}",
-        )
-    try:
-        number = float(scale) if ":" in text.removeprefix(prefix) else 1.0
-    except ValueError:
-        number = math.nan
-    if not abs(number) <= MAXIMUM_LORA_SCALE:
-        raise InvalidRequest(
-            "lora",
-            f"the scale of a LoRA must be -{MAXIMUM_LORA_SCALE:g} to {MAXIMUM_LORA_SCALE:g}, "
-            f"not {scale[:40]!r}",
-        )
-    return prefix + name, number
+
+    upload: str
+    name: str
+    scale: float
+
+    @property
+    def text(self) -> str:
+        """The entry."""
+        return lora_text(SERVER_LORA + self.name if self.name else self.upload, self.scale)
+
+    @classmethod
+    def parse(cls, text: str) -> LoraAtServer:
+        """Read ``uploads/{sha256}`` or ``server:NAME``, each with ``:SCALE`` or without.
+
+        Raises:
+            InvalidRequest: it is none.
+        """
+        is_own = text.startswith(SERVER_LORA)
+        name, colon, scale = text.removeprefix(SERVER_LORA if is_own else "").partition(":")
+        if not is_own:
+            upload_digest(name, "lora")
+        elif not is_shared_name(name):
+            raise InvalidRequest(
+                "lora",
+                f"a LoRA of a server is named {SERVER_LORA}NAME or {SERVER_LORA}NAME:SCALE, the "
+                "name being of letters, digits, dots, dashes and underscores, not "
+                f"{name[:100]!r}",
+            )
+        try:
+            number = float(scale) if colon else 1.0
+        except ValueError:
+            number = math.nan
+        if not abs(number) <= MAXIMUM_LORA_SCALE:
+            raise InvalidRequest(
+                "lora",
+                f"the scale of a LoRA must be -{MAXIMUM_LORA_SCALE:g} to {MAXIMUM_LORA_SCALE:g}, "
+                f"not {scale[:40]!r}",
+            )
+        return cls("", name, number) if is_own else cls(name, "", number)
+
+    @property
+    def place(self) -> str:
+        """Where a worker finds it, in its job's workspace."""
+        return (self.upload or f"{_SHARED_FOLDER}/{self.name}") + _SAFETENSORS
+
+
+def lora_text(name: str, scale: float) -> str:
+    """An entry of `GenerationRequest.loras`."""
+    return f"{name}:{scale!r}"
 
 
 def is_at_server(text: str) -> bool:
@@ -91,27 +116,16 @@ def is_at_server(text: str) -> bool:
     return text.startswith(SERVER_LORA) or is_upload_name(text.partition(":")[0])
 
 
-def shared_lora(text: str) -> str | None:
-    """The name of the server's own LoRA in such an entry; None where it is an upload."""
-    name, _ = lora_parts(text)
-    return name.removeprefix(SERVER_LORA) if name.startswith(SERVER_LORA) else None
-
-
 def local_loras(request: GenerationRequest) -> tuple[str, ...]:
     """Entries that name the files of `upload_files` and `shared_files`, in a job's workspace."""
-    found = []
-    for text in request.loras:
-        name, scale = lora_parts(text)
-        shared = shared_lora(text)
-        path = name if shared is None else f"{_SHARED_FOLDER}/{shared}"
-        found.append(lora_text(path + _SAFETENSORS, scale))
-    return tuple(found)
+    return tuple(
+        lora_text(lora.place, lora.scale) for lora in map(LoraAtServer.parse, request.loras)
+    )
 
 
 def shared_files(request: GenerationRequest) -> dict[str, str]:
     """Under which path in its workspace a worker finds which of the server's own LoRAs."""
-    names = filter(None, map(shared_lora, request.loras))
-    return {f"{_SHARED_FOLDER}/{name}{_SAFETENSORS}": name for name in names}
+    return {lora.place: lora.name for lora in map(LoraAtServer.parse, request.loras) if lora.name}
 
 
 def upload_digests(request: GenerationRequest) -> list[str]:
@@ -124,10 +138,9 @@ def upload_files(request: GenerationRequest) -> dict[str, str]:
     named = {"start": request.start, "mask": request.mask}
     digests = [upload_digest(name, field) for field, name in named.items() if name]
     files = {digest: digest for digest in digests}
-    for text in request.loras:
-        if shared_lora(text) is not None:
-            continue
-        digest = upload_digest(lora_parts(text)[0])
-        # What has another ending would be read as a pickle.
-        files[digest + _SAFETENSORS] = digest
+    for lora in map(LoraAtServer.parse, request.loras):
+        if lora.upload:
+            digest = upload_digest(lora.upload)
+            # What has another ending would be read as a pickle.
+            files[digest + _SAFETENSORS] = digest
     return files
