@@ -103,8 +103,7 @@ class DREAMSMITH_OT_texture_selected(_OfSelected, bpy.types.Operator):
         self, context: bpy.types.Context, item: bpy.types.Object, wanted: dict[str, Any]
     ) -> None:
         """The mesh without modifiers, which the UVs belong to, and what of its texture stays."""
-        wanted |= {"stages": ["texture"], "face_budget": 0, "normal_map": False, "lods": 0}
-        wanted["smoothing"] = request.USUAL_SMOOTHING
+        wanted |= {"stages": ["texture"], **request.OF_SHAPE}
         wanted |= operators.asked(context, self.properties, properties.TEXTURE_FIELDS)
         folder = pump.history().folder(wanted["request_id"])
         if not (wanted["keep_texture"] or wanted["mask"]):

@@ -91,7 +91,7 @@ def fields(**common: Any) -> dict[str, Any]:
             description="Rounds of smoothing of the shape before its triangles are reduced. A few "
             "even out the steps of the grid that it was made on, many round its edges, 0 leaves "
             "it as it is",
-            default=request.USUAL_SMOOTHING,
+            default=request.OF_SHAPE["smoothing"],
             min=0,
             max=request.MAXIMUM_SMOOTHING,
             **common,

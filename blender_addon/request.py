@@ -79,7 +79,6 @@ TEXTURE_SIZES = (
 MINIMUM_FACES = 100
 MAXIMUM_VARIATIONS = 8
 MAXIMUM_LODS = 4
-USUAL_SMOOTHING = 4
 MAXIMUM_SMOOTHING = 100
 MAXIMUM_LORA_SCALE = 10.0
 LORA_SUFFIX = ".safetensors"
@@ -95,6 +94,8 @@ RANGE_FIELDS = {
 }
 _PLAIN = ("prompt", "negative_prompt", "method", "preset", "seed", "variations", "steps", "prior")
 _OF_TEXTURE = ("keep_texture", "mask")
+# Of a shape that is made or refined, with what is usual: a mesh that is painted keeps its own.
+OF_SHAPE: dict[str, Any] = {"face_budget": 0, "smoothing": 4, "normal_map": False, "lods": 0}
 # Of a job that begins with an object of the scene; the last two are files that it sends.
 START_FILES = ("start_file", "mask_file")
 START_FIELDS = ("own_object", "own_place", "stages", "band", *_OF_TEXTURE, *START_FILES)
@@ -120,7 +121,7 @@ def build(values: Mapping[str, Any]) -> dict[str, Any]:
     request["recipe"] = "" if values["recipe"] == OWN_RECIPE else values["recipe"]
     size = values["texture_size"]
     request["texture_size"] = 0 if size == FROM_PRESET else int(size)
-    request["face_budget"] = int(values["face_budget"])
+    request |= {name: type(usual)(values[name]) for name, usual in OF_SHAPE.items()}
     if 0 < request["face_budget"] < MINIMUM_FACES:
         raise BadRequest(
             say(
@@ -130,9 +131,6 @@ def build(values: Mapping[str, Any]) -> dict[str, Any]:
                 least=MINIMUM_FACES,
             )
         )
-    request["smoothing"] = int(values["smoothing"])
-    request["normal_map"] = bool(values["normal_map"])
-    request["lods"] = int(values["lods"])
     request["pbr"] = bool(values["pbr"])
     request |= _lora(values)
     for name in RANGES:
@@ -211,10 +209,7 @@ def values_of(request: Mapping[str, Any]) -> dict[str, Any]:
         values["height"] = request["height_metres"]
     values["recipe"] = request.get("recipe") or OWN_RECIPE
     values["texture_size"] = str(request.get("texture_size") or FROM_PRESET)
-    values["face_budget"] = request.get("face_budget", 0)
-    values["smoothing"] = request.get("smoothing", USUAL_SMOOTHING)
-    values["normal_map"] = request.get("normal_map", False)
-    values["lods"] = request.get("lods", 0)
+    values |= {name: request.get(name, usual) for name, usual in OF_SHAPE.items()}
     values["pbr"] = request.get("pbr", False)
     values["lora"] = lora_of(request)
     values["lora_scale"] = request.get("lora_scale", 1.0)

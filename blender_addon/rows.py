@@ -95,10 +95,7 @@ DEFAULTS: dict[str, Any] = {
     "method": "ssd",
     "preset": "draft",
     "texture_size": request.FROM_PRESET,
-    "face_budget": 0,
-    "smoothing": request.USUAL_SMOOTHING,
-    "normal_map": False,
-    "lods": 0,
+    **request.OF_SHAPE,
     "pbr": False,
     "seed": 0,
     "variations": 1,
@@ -237,12 +234,13 @@ def _row(number: int, values: Mapping[str, Any], counts: Counter[str], folder: P
                 fields[name] = COLUMNS[name](value)
             except (TypeError, ValueError) as error:
                 raise BadRow(f"{name}: {error}") from None
-    if not 1 <= fields["variations"] <= request.MAXIMUM_VARIATIONS:
-        raise BadRow(f"variations: 1 to {request.MAXIMUM_VARIATIONS} are allowed")
-    if not 0 <= fields["lods"] <= request.MAXIMUM_LODS:
-        raise BadRow(f"lods: 0 to {request.MAXIMUM_LODS} are allowed")
-    if not 0 <= fields["smoothing"] <= request.MAXIMUM_SMOOTHING:
-        raise BadRow(f"smoothing: 0 to {request.MAXIMUM_SMOOTHING} are allowed")
+    for name, least, most in (
+        ("variations", 1, request.MAXIMUM_VARIATIONS),
+        ("lods", 0, request.MAXIMUM_LODS),
+        ("smoothing", 0, request.MAXIMUM_SMOOTHING),
+    ):
+        if not least <= fields[name] <= most:
+            raise BadRow(f"{name}: {least} to {most} are allowed")
     lora = fields["lora"]
     is_file = request.is_lora_file(lora)
     if is_file:

@@ -86,9 +86,11 @@ def obstacle(server: Server, wanted: Mapping[str, Any]) -> str:
 
 
 def _lora_obstacle(server: Server, lora: str) -> str:
+    if not lora:
+        return ""
     problem = lora_problem(server)
-    if not lora or problem or request.is_lora_file(lora):
-        return problem if lora else ""
+    if problem or request.is_lora_file(lora):
+        return problem
     offered = server.facts["loras"]
     if lora in offered:
         return ""

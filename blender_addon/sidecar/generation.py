@@ -73,7 +73,6 @@ class Generation:
         self._first: str = command["first"]
         self._newest = 0
         self._cancelled = threading.Event()
-        self._is_told = False
         self._commands: list[threading.Thread] = []
         self._connection: Connection | None = None
         self.has_ended = False
@@ -114,15 +113,15 @@ class Generation:
             thread = threading.Thread(target=self._control, args=(action,), daemon=True)
             self._commands.append(thread)
             thread.start()
-            self._is_told = self._is_told or action == "cancel"
 
     @property
     def is_settled(self) -> bool:
         """Whether the server knows all that Blender has asked for."""
         if self.has_ended:
             return True
-        is_known = self._is_told or not self._cancelled.is_set()
-        return is_known and not any(thread.is_alive() for thread in self._commands)
+        # A cancel that came before the job was known is told once it is.
+        is_told = bool(self._commands) or not self._cancelled.is_set()
+        return is_told and not any(thread.is_alive() for thread in self._commands)
 
     def _control(self, action: str) -> None:
         try:
