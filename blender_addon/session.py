@@ -202,9 +202,7 @@ class Session:
         elif event == "preview_image":
             self.image_png = bytes(blocks["png"])
         elif event == "preview_mesh":
-            self.preview = arrays.decode(header["arrays"], blocks)
-            if self.preview.mean_color is not None:
-                self.preview_color = tuple(self.preview.mean_color.tolist())
+            self._show(arrays.decode(header["arrays"], blocks))
         elif event == "result":
             self._add(header, blocks)
         elif event == "cancelled":
@@ -214,8 +212,15 @@ class Session:
             self.error = one_line(header["message"])
             if self.status in _LEAVING:
                 self.status = Status.RUNNING
-        elif event in {"lost", "failed"}:
-            (self.lose if event == "lost" else self.fail)(header["message"])
+        elif event == "lost":
+            self.lose(header["message"])
+        elif event == "failed":
+            self.fail(header["message"])
+
+    def _show(self, preview: arrays.MeshArrays) -> None:
+        self.preview = preview
+        if preview.mean_color is not None:
+            self.preview_color = tuple(preview.mean_color.tolist())
 
     def _advance(self, header: Mapping[str, Any]) -> None:
         if self.status not in _LEAVING and self.status is not Status.PAUSED:

@@ -22,6 +22,8 @@ from schema import Schema
 # A stream is asked for anew this often, so that a dead connection is noticed. Nothing is lost.
 WATCH_TIMEOUT_SECONDS = 120.0
 LOST_AFTER_SECONDS = 60.0
+# Of one that was cancelled: the user waits, but a connection that only stumbles is not given up.
+CANCEL_LOST_AFTER_SECONDS = 10.0
 RETRY_SECONDS = 0.5
 _RANGES = ("azimuth_degrees", "elevation_degrees", "distance", "fov_degrees")
 _PASSING = {
@@ -268,7 +270,9 @@ class Generation:
                 )
                 if error.code() not in _PASSING and not is_new_server:
                     raise
-                if self._cancelled.is_set() or time.monotonic() - heard > LOST_AFTER_SECONDS:
+                is_cancelled = self._cancelled.is_set()
+                patience = CANCEL_LOST_AFTER_SECONDS if is_cancelled else LOST_AFTER_SECONDS
+                if time.monotonic() - heard > patience:
                     raise ServerLost(
                         f"the server at {self._settings['address']} does not answer any more: "
                         "start it again, then reconnect; the job goes on there"
