@@ -1,14 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 import torch
+import typer
 from safetensors.torch import load_file, save_file
 
 from dreamsmith.priors.bundled.dataset import PropDataset
-from dreamsmith.priors.bundled.train import Trainer, draw_noise_levels, export, train
+from dreamsmith.priors.bundled.train import (
+    Trainer,
+    draw_noise_levels,
+    export,
+    mean_picture,
+    train,
+)
 
 
 def test_a_batch_depends_on_seed_and_step_alone() -> None:
@@ -17,8 +25,56 @@ def test_a_batch_depends_on_seed_and_step_alone() -> None:
     assert batches[0].prompts == batches[1].prompts
     other = PropDataset(2, seed=3).batch(12, 6, 32)
     assert not torch.equal(batches[0].images, other.images)
-    assert batches[0].images.shape == (6, 3, 32, 32)
+    assert batches[0].images.shape == (6, 1, 3, 32, 32)
     assert batches[0].images.min() >= 0 and batches[0].images.max() <= 1 + 1e-5
+
+
+def test_references_are_other_pictures_of_the_same_prompt() -> None:
+    views = 6
+    dataset = PropDataset(views, seed=3)
+    batch = dataset.batch(11, 8, 32, references=4)
+    assert batch.images.shape == (8, 4, 3, 32, 32)
+    for pictures in batch.images:
+        for index in range(1, 4):
+            # Their backgrounds differ, if nothing else does.
+            assert not torch.equal(pictures[0], pictures[index])
+    # From straight above, a cone is a disc in whatever colour: what is compared is the middle.
+    middles = batch.images[:, :, :, 12:20, 12:20].mean(dim=(3, 4))
+    of_one = middles.std(dim=1).mean()
+    of_all = middles[:, 0].std(dim=0).mean()
+    assert of_one < of_all / 2
+
+
+@pytest.mark.parametrize(("level", "expected"), [(1e-3, "picture"), (0.999999, "mean")])
+def test_the_mean_picture_lies_between_the_picture_and_the_mean_of_all(
+    level: float, expected: str
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    references = torch.rand(2, 5, 3, 8, 8, generator=generator) * 2 - 1
+    angle = torch.full((2, 1, 1, 1), level * math.pi / 2)
+    alpha, sigma = angle.cos(), angle.sin()
+    noise = torch.randn(2, 3, 8, 8, generator=generator)
+    mean = mean_picture(alpha * references[:, 0] + sigma * noise, references, alpha, sigma)
+    wanted = references[:, 0] if expected == "picture" else references.mean(dim=1)
+    torch.testing.assert_close(mean, wanted, atol=1e-3, rtol=0)
+
+
+def test_the_mean_picture_is_that_of_the_posterior() -> None:
+    """A million noisy pictures of one pixel: those that look alike came from the mean in truth."""
+    generator = torch.Generator().manual_seed(0)
+    values = torch.tensor((-0.8, 0.1, 0.9))
+    count = 1_000_000
+    drawn = torch.randint(3, (count,), generator=generator)
+    alpha, sigma = torch.tensor(0.6), torch.tensor(0.8)
+    noisy = alpha * values[drawn] + sigma * torch.randn(count, generator=generator)
+    near = (noisy - 0.2).abs() < 0.02
+    picture = torch.full((1, 3, 1, 1), 0.2)
+    picture[:, 1:] = 0.0
+    # The other two channels say nothing: they are the same in all references.
+    references = torch.zeros(1, 3, 3, 1, 1)
+    references[0, :, 0, 0, 0] = values
+    mean = mean_picture(picture, references, alpha.view(1, 1, 1, 1), sigma.view(1, 1, 1, 1))
+    assert float(mean[0, 0]) == pytest.approx(float(values[drawn[near]].mean()), abs=0.02)
 
 
 @pytest.mark.timeout(300)
@@ -85,9 +141,36 @@ def test_every_network_parameter_is_trained() -> None:
     before = [value.detach().clone() for value in trainer.networks.parameters()]
     batch = PropDataset(2, seed=0).batch(0, 4, 32)
     for step in range(2):
-        trainer.train_step(batch.images, batch.prompts, torch.Generator().manual_seed(step))
+        trainer.train_step(batch.images, batch.prompts, torch.Generator().manual_seed(step), 0.5)
     for (name, value), old in zip(trainer.networks.named_parameters(), before, strict=True):
         assert not torch.equal(value, old), name
+
+
+def test_only_the_named_tensors_are_trained_and_a_checkpoint_goes_on_with_them(
+    tmp_path: Path,
+) -> None:
+    chosen = ("unet.mid_block.resnets", "text_encoder")
+    trainer = Trainer(1e-2, torch.device("cpu"), chosen)
+    trainer.set_learning_rate(4, 1.0)
+    before = [value.detach().clone() for value in trainer.networks.parameters()]
+    batch = PropDataset(2, seed=0).batch(0, 4, 32)
+    for step in range(2):
+        trainer.train_step(batch.images, batch.prompts, torch.Generator().manual_seed(step), 0.5)
+    for (name, value), old in zip(trainer.networks.named_parameters(), before, strict=True):
+        assert torch.equal(value, old) != name.startswith(chosen), name
+    trainer.save(tmp_path / "checkpoint")
+    later = Trainer(1e-2, torch.device("cpu"), chosen)
+    later.load(tmp_path / "checkpoint")
+    for each in (trainer, later):
+        each.set_learning_rate(4, 1.0)
+        each.train_step(batch.images, batch.prompts, torch.Generator().manual_seed(2), 0.5)
+    for one, other in zip(trainer.networks.parameters(), later.networks.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_name_of_no_tensor_is_refused() -> None:
+    with pytest.raises(typer.BadParameter, match=r"unet\.atic"):
+        Trainer(1e-3, torch.device("cpu"), ["unet.atic"])
 
 
 def test_half_of_the_noise_levels_decide_what_is_drawn() -> None:
@@ -95,3 +178,11 @@ def test_half_of_the_noise_levels_decide_what_is_drawn() -> None:
     assert 0 <= levels.min() < 0.01 and 0.99 < levels.max() < 1
     # Half of them are drawn from 0.7 to 1, and three tenths of the other half lie there too.
     assert (levels > 0.7).float().mean() == pytest.approx(0.65, abs=0.01)
+
+
+@pytest.mark.parametrize("loud_share", [0.0, 0.8, 1.0])
+def test_the_share_of_loud_noise_levels_is_what_was_asked_for(loud_share: float) -> None:
+    levels = draw_noise_levels(1000, torch.Generator().manual_seed(0), loud_share)
+    assert levels.min() >= 0 and 0.99 < levels.max() < 1
+    expected = loud_share + 0.3 * (1 - loud_share)
+    assert (levels > 0.7).float().mean() == pytest.approx(expected, abs=0.01)

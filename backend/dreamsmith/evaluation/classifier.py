@@ -186,7 +186,7 @@ def train(
         last_line = time.monotonic()
         for step in range(steps):
             batch = dataset.batch(step, batch_size, RESOLUTION)
-            images = augment(batch.images, generator)
+            images = augment(batch.images[:, 0], generator)
             with torch.autocast("cpu", torch.bfloat16):
                 objects, colors = classifier(images)
             loss = loss_of(objects.float(), batch.objects) + loss_of(colors.float(), batch.colors)

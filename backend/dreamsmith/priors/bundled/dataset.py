@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -37,12 +38,19 @@ TRAINING_RANGES = CameraRanges(
     distance=Interval(2.2, 3.2),
     fov_degrees=Interval(38, 52),
 )
-# Drawn as often as the others these are learned last: seen from most sides the three are a cube or
-# a cylinder, told apart by a handle, a roof's ridge or rings; and black has the least contrast of
+# Drawn as often as the others these are learned last: what tells them apart is thin (a handle,
+# legs, a back, a sail) or seen from few sides (a roof's ridge); and black has the least contrast of
 # colours, so that noise of any tint passes for it.
-_DRAWN_MORE_OFTEN = {"mug": 4.0, "house": 3.0, "barrel": 3.0, "black": 2.0}
+_DRAWN_MORE_OFTEN = {
+    "mug": 6.0,
+    "chair": 3.0,
+    "table": 2.0,
+    "boat": 2.0,
+    "house": 4.0,
+    "black": 5.0,
+}
 # Share of the views that are said in the plain words that people use.
-_PLAIN_VIEWS = 0.3
+_PLAIN_VIEWS = 0.2
 _BUFFER_RESOLUTION = 128
 _CHUNK = 50
 
@@ -52,7 +60,8 @@ class Batch:
     """Pictures and what they show.
 
     Attributes:
-        images: shape (B, 3, R, R), in [0, 1].
+        images: shape (B, K, 3, R, R), in [0, 1]: K pictures of what each prompt says, from cameras
+            of its view phrase, each with light, paint and background of its own.
         prompts: length B.
         objects: index into `OBJECTS`, shape (B,).
         colors: index into `COLORS`, the main colour, shape (B,).
@@ -107,27 +116,35 @@ class PropDataset:
                 for name in ("azimuth", "elevation", "distance", "fov")
             )
         )
+        self._plain = view_phrases(self._cameras)
+        self._exact = exact_view_phrases(self._cameras)
+        # Which views each phrase is true of, by object.
+        self._seen: dict[tuple[int, str], list[int]] = defaultdict(list)
+        for row, phrases in enumerate(zip(self._plain, self._exact, strict=True)):
+            # The two kinds share words ("front view" may be an exact one, too).
+            for kind, phrase in zip(("plain", "exact"), phrases, strict=True):
+                self._seen[row // views, f"{kind} {phrase}"].append(row)
 
-    def batch(self, step: int, size: int, resolution: int) -> Batch:
-        """The batch of a step: ``size`` pictures, ``resolution`` a divisor of 128."""
+    def batch(self, step: int, size: int, resolution: int, references: int = 1) -> Batch:
+        """The batch of a step, the same for the same seed.
+
+        Args:
+            step: of the training.
+            size: prompts, B.
+            resolution: of the pictures, a divisor of 128.
+            references: pictures of each prompt, K.
+        """
         random = np.random.default_rng((self.seed, step))
         generator = torch.Generator().manual_seed(int(random.integers(2**62)))
         objects = random.choice(len(self.names), size, p=self._object_shares)
         rows = objects * self.views + random.integers(0, self.views, size)
-        cameras = Cameras(
-            *(
-                getattr(self._cameras, name)[torch.from_numpy(rows)]
-                for name in ("azimuth", "elevation", "distance", "fov")
-            )
-        )
         colors = list(COLORS)
         main = random.choice(len(colors), size, p=self._color_shares)
         tables: list[NDArray[np.float32]] = []
         patterns = np.zeros(size, np.int64)
         prompts = []
-        for index, (view, exact) in enumerate(
-            zip(view_phrases(cameras), exact_view_phrases(cameras), strict=True)
-        ):
+        shown: list[int] = []
+        for index, row in enumerate(rows.tolist()):
             name, color = self.names[objects[index]], colors[main[index]]
             second = None
             if OBJECTS[name] is not None and random.random() < 0.35:
@@ -137,20 +154,35 @@ class PropDataset:
             pattern = PATTERNS[patterns[index] - 1] if patterns[index] else None
             table = color_table(color, second or color, pattern_color(color))
             # No two paints are alike; the word covers a neighbourhood.
-            tables.append((table + random.normal(0, 0.015, table.shape)).clip(0, 1))
-            seen = view if random.random() < _PLAIN_VIEWS else exact
+            tables += [
+                (table + random.normal(0, 0.015, table.shape)).clip(0, 1) for _ in range(references)
+            ]
+            is_plain = random.random() < _PLAIN_VIEWS
+            seen = self._plain[row] if is_plain else self._exact[row]
             prompts.append(training_prompt(random, name, color, second, pattern, seen))
-        ambient = np.where(random.random(size) < 0.2, 1.0, random.uniform(0.3, 0.7, size))
+            alike = self._seen[int(objects[index]), f"{'plain' if is_plain else 'exact'} {seen}"]
+            shown += [row, *random.choice(alike, references - 1).tolist()]
+        views = np.array(shown)
+        count = len(views)
+        cameras = Cameras(
+            *(
+                getattr(self._cameras, name)[torch.from_numpy(views)]
+                for name in ("azimuth", "elevation", "distance", "fov")
+            )
+        )
+        ambient = np.where(random.random(count) < 0.2, 1.0, random.uniform(0.3, 0.7, count))
         images = shade(
             GeometryBuffers(
-                self._buffers.part[rows], self._buffers.normal[rows], self._buffers.position[rows]
+                self._buffers.part[views],
+                self._buffers.normal[views],
+                self._buffers.position[views],
             ),
             np.stack(tables).astype(np.float32),
-            patterns,
+            patterns.repeat(references),
             sample_light_directions(cameras, generator).numpy(),
             ambient.astype(np.float32),
-            sample_backgrounds(size, resolution, generator).numpy(),
-        )
+            sample_backgrounds(count, resolution, generator).numpy(),
+        ).reshape(size, references, 3, resolution, resolution)
         return Batch(images, prompts, torch.from_numpy(objects), torch.from_numpy(main))
 
 

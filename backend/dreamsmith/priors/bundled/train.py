@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,12 +48,22 @@ _OUTER = (
 )
 _EMA_DECAY = 0.999
 _DECIDING_LEVEL = 0.7
+_LOUD_SHARE = 0.5
 
 
 class Trainer:
-    """Networks, their averages, and the optimiser; everything that a checkpoint holds."""
+    """Networks, their averages, and the optimisers; everything that a checkpoint holds.
 
-    def __init__(self, learning_rate: float, device: torch.device) -> None:
+    Args:
+        learning_rate: before it decays.
+        device: where to train.
+        only: how the names of the tensors begin that are trained, for instance
+            ``unet.up_blocks.0.resnets``; empty for all.
+    """
+
+    def __init__(
+        self, learning_rate: float, device: torch.device, only: Sequence[str] = ()
+    ) -> None:
         self.device = device
         self.tokenizer = build_tokenizer()
         self.networks = nn.ModuleDict(
@@ -62,9 +73,16 @@ class Trainer:
             }
         ).to(device)
         self.networks["unet"].to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if only:
+            for name, value in self.networks.named_parameters():
+                value.requires_grad_(name.startswith(tuple(only)))
+            if not any(value.requires_grad for value in self.networks.parameters()):
+                raise typer.BadParameter(f"no tensor of the networks begins with {', '.join(only)}")
         self.averages = copy.deepcopy(self.networks).requires_grad_(False)
-        # bfloat16 copy for the passes through the UNet: twice as fast where the processor knows it.
-        self.working = copy.deepcopy(self.networks["unet"]).to(torch.bfloat16)
+        # A copy for the passes through the UNet, in bfloat16 where the processor multiplies it: it
+        # is twice as fast there, and half as fast elsewhere.
+        self.dtype = _working_type(device)
+        self.working = copy.deepcopy(self.networks["unet"]).to(self.dtype)
         scheduler = build_scheduler()
         self.alphas_cumprod = scheduler.alphas_cumprod.to(device)
         self.learning_rate = learning_rate
@@ -73,6 +91,8 @@ class Trainer:
         self.matrices: list[tuple[nn.Parameter, nn.Parameter]] = []
         outer = []
         for name, value in self.networks.named_parameters():
+            if not value.requires_grad:
+                continue
             if value.ndim < 2 or name.startswith(_OUTER):
                 outer.append(value)
             else:
@@ -103,24 +123,43 @@ class Trainer:
         embeddings: Tensor = text_encoder(tokens.input_ids, tokens.attention_mask)[0]
         return embeddings
 
-    def train_step(self, images: Tensor, prompts: list[str], generator: torch.Generator) -> float:
-        """One step of v-prediction (Salimans and Ho 2022, appendix D); returns the loss."""
+    def train_step(
+        self, images: Tensor, prompts: list[str], generator: torch.Generator, loud_share: float
+    ) -> float:
+        """One step of v-prediction (Salimans and Ho 2022, appendix D).
+
+        Args:
+            images: shape (B, K, 3, R, R), in [0, 1]; noise is added to the first of each K, and the
+                others make its target less random (`mean_picture`).
+            prompts: length B.
+            generator: of noise, its levels and the prompts that are dropped.
+            loud_share: as `draw_noise_levels` has it.
+
+        Returns:
+            The loss.
+        """
         unet, text_encoder = self.networks["unet"], self.networks["text_encoder"]
         count = len(images)
         dropped = torch.rand(count, generator=generator) < _DROPPED_PROMPTS
         prompts = ["" if drop else prompt for prompt, drop in zip(prompts, dropped, strict=True)]
-        t = (draw_noise_levels(count, generator) * len(self.alphas_cumprod)).long().to(self.device)
+        levels = draw_noise_levels(count, generator, loud_share)
+        t = (levels * len(self.alphas_cumprod)).long().to(self.device)
         alpha = self.alphas_cumprod[t].sqrt()[:, None, None, None]
         sigma = (1 - self.alphas_cumprod[t]).sqrt()[:, None, None, None]
-        clean = 2 * images.to(self.device) - 1
+        references = 2 * images.to(self.device) - 1
+        clean = references[:, 0]
         noise = torch.randn(clean.shape, generator=generator).to(self.device)
         noisy = (alpha * clean + sigma * noise).contiguous(memory_format=torch.channels_last)
+        mean = mean_picture(noisy, references, alpha, sigma)
         with torch.no_grad():
             for low, full in zip(self.working.parameters(), unet.parameters(), strict=True):
                 low.copy_(full)
         embeddings = self.embed(text_encoder, prompts)
-        output = self.working(noisy.bfloat16(), t, embeddings.bfloat16()).sample[:, :3].float()
-        loss = nn.functional.mse_loss(output, alpha * noise - sigma * clean)
+        passed = self.working(noisy.to(self.dtype), t, embeddings.to(self.dtype))
+        output = passed.sample[:, :3].float()
+        # The noise that belongs to the mean: alpha^2 / sigma is small where the two differ.
+        mean_noise = noise + alpha / sigma * (clean - mean)
+        loss = nn.functional.mse_loss(output, alpha * mean_noise - sigma * mean)
         loss.backward()
         for low, full in zip(self.working.parameters(), unet.parameters(), strict=True):
             full.grad = None if low.grad is None else low.grad.float()
@@ -192,8 +231,17 @@ def _matrix(kernel: Tensor) -> Tensor:
     return kernel.permute(0, 2, 3, 1).flatten(1) if kernel.ndim == 4 else kernel
 
 
-def draw_noise_levels(count: int, generator: torch.Generator) -> Tensor:
-    """Noise levels in [0, 1) for a batch, shape (count,): half of them among the loudest.
+def _working_type(device: torch.device) -> torch.dtype:
+    """What the UNet's passes are fastest in."""
+    if device.type == "cuda" or torch.cpu.get_capabilities().get("amx_bf16", False):
+        return torch.bfloat16
+    return torch.float32
+
+
+def draw_noise_levels(
+    count: int, generator: torch.Generator, loud_share: float = _LOUD_SHARE
+) -> Tensor:
+    """Noise levels in [0, 1) for a batch, shape (count,); ``loud_share`` of them above 0.7.
 
     A prop fills a third of the picture in one colour, so that its silhouette is still seen at a
     signal of a hundredth of the noise: what is drawn is decided above `_DECIDING_LEVEL`, where a
@@ -202,8 +250,31 @@ def draw_noise_levels(count: int, generator: torch.Generator) -> Tensor:
     """
     # Stratified over the batch: less noise in the loss than independent draws.
     strata = (torch.arange(count) + torch.rand(count, generator=generator)) / count
-    loud = _DECIDING_LEVEL + (1 - _DECIDING_LEVEL) * (2 * strata - 1)
-    return torch.where(strata < 0.5, 2 * strata, loud).clamp(max=1 - 1e-6)
+    quiet = strata / max(1 - loud_share, 1e-6)
+    loud = 1 - (1 - _DECIDING_LEVEL) * (1 - strata) / max(loud_share, 1e-6)
+    return torch.where(strata < 1 - loud_share, quiet, loud).clamp(max=1 - 1e-6)
+
+
+def mean_picture(noisy: Tensor, references: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """What a noisy picture shows in the mean, by how likely each of its references explains it.
+
+    The target of Xu, Tong and Jaakkola 2023, "Stable Target Field for Reduced Variance Score
+    Estimation in Diffusion Models", equation 7, which has the same mean as the picture itself. At
+    the loudest levels one picture of a mug says next to nothing about where mugs have their
+    handles: its background is all that differs. The mean of several says it at once.
+
+    Args:
+        noisy: ``alpha x + sigma noise`` of the first reference x, shape (B, 3, R, R).
+        references: pictures of the same prompt, shape (B, K, 3, R, R), in [-1, 1].
+        alpha: of the signal, shape (B, 1, 1, 1).
+        sigma: of the noise, above 0, shape (B, 1, 1, 1).
+
+    Returns:
+        Shape (B, 3, R, R).
+    """
+    misses = (noisy[:, None] - alpha[:, None] * references).square().sum(dim=(2, 3, 4))
+    weights = torch.softmax(-misses / (2 * sigma[:, 0, 0].square()), dim=1)
+    return torch.einsum("bk,bkchw->bchw", weights, references)
 
 
 def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -220,6 +291,15 @@ def train(
     learning_rate: Annotated[float, typer.Option(help="Before the final decay.")] = 2e-3,
     decay_fraction: Annotated[float, typer.Option(help="Share of steps that decay it.")] = 0.4,
     views: Annotated[int, typer.Option(help="Views rendered of each object.")] = 600,
+    references: Annotated[
+        int, typer.Option(min=1, help="Pictures of a prompt that make its target less random.")
+    ] = 8,
+    loud_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Noise levels above 0.7; the rest are of all.")
+    ] = _LOUD_SHARE,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Train what begins so, as unet.up_blocks.0; else all.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of pictures, prompts and noise.")] = 0,
     save_minutes: Annotated[float, typer.Option(help="Between checkpoints.")] = 3.0,
     sheet_minutes: Annotated[float, typer.Option(help="Between sample sheets; 0 for none.")] = 15.0,
@@ -230,7 +310,7 @@ def train(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     console = Console()
     torch.manual_seed(seed)
-    trainer = Trainer(learning_rate, device)
+    trainer = Trainer(learning_rate, device, only or ())
     if checkpoint.exists():
         trainer.load(checkpoint)
         console.print(f"going on from step {trainer.step} of {checkpoint}")
@@ -249,8 +329,8 @@ def train(
             trainer.set_learning_rate(steps, decay_fraction)
             resolution = RESOLUTION // 2 if trainer.step < coarse_steps else RESOLUTION
             generator = torch.Generator().manual_seed(seed * 1_000_003 + trainer.step)
-            batch = dataset.batch(trainer.step, batch_size, resolution)
-            losses.append(trainer.train_step(batch.images, batch.prompts, generator))
+            batch = dataset.batch(trainer.step, batch_size, resolution, references)
+            losses.append(trainer.train_step(batch.images, batch.prompts, generator, loud_share))
             now = time.monotonic()
             trainer.trained_seconds += now - started
             bars.update(training, completed=trainer.step)
