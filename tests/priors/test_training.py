@@ -34,10 +34,13 @@ def test_references_are_other_pictures_of_the_same_prompt() -> None:
     dataset = PropDataset(views, seed=3)
     batch = dataset.batch(11, 48, 32, references=4)
     assert batch.images.shape == (48, 4, 3, 32, 32)
-    for pictures in batch.images:
-        for index in range(1, 4):
-            # Their backgrounds differ, if nothing else does.
-            assert not torch.equal(pictures[0], pictures[index])
+    # Where all light is ambient, one camera shows the same twice.
+    differ = (batch.images[:, 1:] != batch.images[:, :1]).flatten(2).any(dim=2)
+    assert differ.float().mean() > 0.6
+    # They have the background in common, so that they are told apart by what the prompt means.
+    corners = batch.images[:, :, :, ::31, ::31]
+    assert (corners == corners[:, :1]).all(dim=1).float().mean() > 0.95
+    assert corners[:, 0].std(dim=0).min() > 0.1
     # The middle shows the prompt's colour, but for a thin sword's or a table's, which show what is
     # behind them: so there are enough prompts that these few do not decide.
     middles = batch.images[:, :, :, 12:20, 12:20].mean(dim=(3, 4))

@@ -53,8 +53,8 @@ class Batch:
     """Pictures and what they show.
 
     Attributes:
-        images: shape (B, K, 3, R, R), in [0, 1]: K pictures of what each prompt says, from cameras
-            of its view phrase, each with light, paint and background of its own.
+        images: shape (B, K, 3, R, R), in [0, 1]: K pictures of what each prompt says, of one paint
+            and before one background, each from a camera of the prompt's view phrase.
         prompts: length B.
         objects: index into `OBJECTS`, shape (B,).
         colors: index into `COLORS`, the main colour, shape (B,).
@@ -147,9 +147,8 @@ class PropDataset:
             pattern = PATTERNS[patterns[index] - 1] if patterns[index] else None
             table = color_table(color, second or color, pattern_color(color))
             # No two paints are alike; the word covers a neighbourhood.
-            tables += [
-                (table + random.normal(0, 0.015, table.shape)).clip(0, 1) for _ in range(references)
-            ]
+            paint = (table + random.normal(0, 0.015, table.shape)).clip(0, 1)
+            tables += [paint] * references
             is_plain = random.random() < _PLAIN_VIEWS
             seen = self._plain[row] if is_plain else self._exact[row]
             prompts.append(training_prompt(random, name, color, second, pattern, seen))
@@ -163,7 +162,8 @@ class PropDataset:
                 for name in ("azimuth", "elevation", "distance", "fov")
             )
         )
-        ambient = np.where(random.random(count) < 0.2, 1.0, random.uniform(0.3, 0.7, count))
+        ambient = np.where(random.random(size) < 0.2, 1.0, random.uniform(0.3, 0.7, size))
+        backgrounds = sample_backgrounds(size, resolution, generator).numpy()
         images = shade(
             GeometryBuffers(
                 self._buffers.part[views],
@@ -173,8 +173,8 @@ class PropDataset:
             np.stack(tables).astype(np.float32),
             patterns.repeat(references),
             sample_light_directions(cameras, generator).numpy(),
-            ambient.astype(np.float32),
-            sample_backgrounds(count, resolution, generator).numpy(),
+            ambient.astype(np.float32).repeat(references),
+            backgrounds.repeat(references, axis=0),
         ).reshape(size, references, 3, resolution, resolution)
         return Batch(images, prompts, torch.from_numpy(objects), torch.from_numpy(main))
 

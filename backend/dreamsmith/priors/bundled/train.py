@@ -260,8 +260,9 @@ def mean_picture(noisy: Tensor, references: Tensor, alpha: Tensor, sigma: Tensor
 
     The target of Xu, Tong and Jaakkola 2023, "Stable Target Field for Reduced Variance Score
     Estimation in Diffusion Models", equation 7, which has the same mean as the picture itself. At
-    the loudest levels one picture of a mug says next to nothing about where mugs have their
-    handles: its background is all that differs. The mean of several says it at once.
+    loud levels one picture of a mug says next to nothing about where mugs have their handles; the
+    mean of several says it at once. They are best of one background, as a background is told from
+    another in noise that hides any silhouette, so that one with its own would never be the picture.
 
     Args:
         noisy: ``alpha x + sigma noise`` of the first reference x, shape (B, 3, R, R).
