@@ -94,6 +94,7 @@ def test_training_that_was_stopped_ends_with_the_same_weights(tmp_path: Path) ->
             save_minutes=0.0,
             sheet_minutes=0.0,
             learning_rate=8e-4,
+            word_steps=2,
             seed=0,
         )
 
@@ -139,7 +140,7 @@ def test_a_prior_of_fewer_words_can_be_begun_with(tmp_path: Path) -> None:
     assert torch.equal(words[kept:], new)
 
 
-def test_every_network_parameter_is_trained() -> None:
+def test_every_parameter_of_the_unet_is_trained_and_none_of_the_text_encoder() -> None:
     trainer = Trainer(1e-2, torch.device("cpu"))
     trainer.set_learning_rate(1, 1.0)
     before = [value.detach().clone() for value in trainer.networks.parameters()]
@@ -147,13 +148,46 @@ def test_every_network_parameter_is_trained() -> None:
     for step in range(2):
         trainer.train_step(batch.images, batch.prompts, torch.Generator().manual_seed(step), 0.5)
     for (name, value), old in zip(trainer.networks.named_parameters(), before, strict=True):
-        assert not torch.equal(value, old), name
+        assert torch.equal(value, old) == name.startswith("text_encoder."), name
+
+
+def test_words_are_learned_and_what_they_were_is_given_up() -> None:
+    dataset = PropDataset(40, seed=0)
+    trainer = Trainer(1e-3, torch.device("cpu"))
+    before = trainer.networks["text_encoder"].state_dict()
+    before = {name: value.clone() for name, value in before.items()}
+    told: list[tuple[int, int]] = []
+    torch.manual_seed(0)
+    explained = trainer.learn_words(dataset, 60, 32, lambda done, total: told.append((done, total)))
+    assert 0.3 < explained < 1
+    assert told == [(step + 1, 60) for step in range(60)]
+    for name, value in trainer.averages["text_encoder"].state_dict().items():
+        assert torch.equal(value, trainer.networks["text_encoder"].state_dict()[name])
+        assert not torch.equal(value, before[name])
+
+
+def test_a_glance_is_a_picture_before_black_and_where_it_is() -> None:
+    dataset = PropDataset(4, seed=0)
+    prompts, glances = dataset.glances(3, 64, 16)
+    again, same = dataset.glances(3, 64, 16)
+    assert prompts == again and torch.equal(glances, same)
+    assert glances.shape == (64, 4, 16, 16)
+    colors, coverage = glances[:, :3], glances[:, 3:]
+    assert coverage.min() == 0 and coverage.max() == 1
+    assert (colors <= coverage + 1e-5).all()
+    # A white thing in the light is nearly as bright as it covers, a black one is not.
+    brightness = colors.sum(dim=(1, 2, 3)) / (3 * coverage.sum(dim=(1, 2, 3)))
+    for index, prompt in enumerate(prompts):
+        if "white" in prompt.split() and " with " not in prompt:
+            assert brightness[index] > 0.4, prompt
+        if "black" in prompt.split() and " with " not in prompt and "white" not in prompt:
+            assert brightness[index] < 0.6, prompt
 
 
 def test_only_the_named_tensors_are_trained_and_a_checkpoint_goes_on_with_them(
     tmp_path: Path,
 ) -> None:
-    chosen = ("unet.mid_block.resnets", "text_encoder")
+    chosen = ("unet.mid_block.resnets", "unet.add_embedding")
     trainer = Trainer(1e-2, torch.device("cpu"), chosen)
     trainer.set_learning_rate(4, 1.0)
     before = [value.detach().clone() for value in trainer.networks.parameters()]
@@ -172,9 +206,10 @@ def test_only_the_named_tensors_are_trained_and_a_checkpoint_goes_on_with_them(
         assert torch.equal(one, other)
 
 
-def test_a_name_of_no_tensor_is_refused() -> None:
-    with pytest.raises(typer.BadParameter, match=r"unet\.atic"):
-        Trainer(1e-3, torch.device("cpu"), ["unet.atic"])
+@pytest.mark.parametrize("name", ["unet.atic", "text_encoder"])
+def test_a_name_of_no_tensor_of_the_unet_is_refused(name: str) -> None:
+    with pytest.raises(typer.BadParameter, match=name.replace(".", r"\.")):
+        Trainer(1e-3, torch.device("cpu"), [name])
 
 
 def test_half_of_the_noise_levels_decide_what_is_drawn() -> None:

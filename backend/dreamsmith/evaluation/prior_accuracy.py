@@ -116,6 +116,28 @@ def _asked(samples: int) -> tuple[list[tuple[str, str]], list[str]]:
     return truth, [views[index % len(views)] for index in range(len(truth))]
 
 
+def open_pipeline(prior: str) -> Any:
+    """A prior of the bundled one's layout, as diffusers loads it, in float32.
+
+    Args:
+        prior: ``bundled``, or a folder.
+
+    Raises:
+        typer.BadParameter: it is no folder of a prior.
+    """
+    try:
+        folder = locate(prior).folder
+    except DreamsmithError as error:
+        raise typer.BadParameter(error.message) from error
+    if folder is None:
+        raise typer.BadParameter(f"{prior!r} is no folder on this machine")
+    for library in (diffusers_logging, transformers_logging):
+        library.disable_progress_bar()
+    return DiffusionPipeline.from_pretrained(
+        folder, dtype=torch.float32, safety_checker=None, watermarker=None, local_files_only=True
+    )
+
+
 def main(
     prior: Annotated[str, typer.Option(help="'bundled', or a folder in diffusers layout.")] = (
         "bundled"
@@ -127,17 +149,7 @@ def main(
 ) -> None:
     """Print the share of samples whose object and colour are named right."""
     console = Console(stderr=as_json)
-    try:
-        folder = locate(prior).folder
-    except DreamsmithError as error:
-        raise typer.BadParameter(error.message) from error
-    if folder is None:
-        raise typer.BadParameter(f"{prior!r} is no folder on this machine")
-    for library in (diffusers_logging, transformers_logging):
-        library.disable_progress_bar()
-    pipeline = DiffusionPipeline.from_pretrained(
-        folder, dtype=torch.float32, safety_checker=None, watermarker=None, local_files_only=True
-    )
+    pipeline = open_pipeline(prior)
     with Progress(console=console) as bars:
         drawing = bars.add_task("drawing")
         found = prior_accuracy(

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from dreamsmith.backgrounds import sample_backgrounds
 from dreamsmith.cameras import (
@@ -20,7 +21,7 @@ from dreamsmith.cameras import (
     sample_light_directions,
     view_phrases,
 )
-from dreamsmith.priors.bundled.render import GeometryBuffers, color_table, shade, trace
+from dreamsmith.priors.bundled.render import EMPTY, GeometryBuffers, color_table, shade, trace
 from dreamsmith.priors.bundled.solids import solid_program
 from dreamsmith.priors.bundled.vocabulary import (
     COLORS,
@@ -64,6 +65,29 @@ class Batch:
     prompts: list[str]
     objects: Tensor
     colors: Tensor
+
+
+@dataclass(frozen=True)
+class _Props:
+    """What is drawn of B prompts before light and background; K views of each.
+
+    Attributes:
+        prompts: length B.
+        objects: index into `OBJECTS`, shape (B,).
+        colors: index into `COLORS`, shape (B,).
+        rows: of the geometry's buffers, shape (B K,).
+        tables: colours as `shade` takes them, shape (B K, 4, 3).
+        patterns: as `shade` takes them, shape (B K,).
+        ambient: as `shade` takes it, shape (B K,).
+    """
+
+    prompts: list[str]
+    objects: NDArray[np.int64]
+    colors: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    tables: NDArray[np.float32]
+    patterns: NDArray[np.int64]
+    ambient: NDArray[np.float32]
 
 
 class PropDataset:
@@ -129,6 +153,38 @@ class PropDataset:
         """
         random = np.random.default_rng((self.seed, step))
         generator = torch.Generator().manual_seed(int(random.integers(2**62)))
+        props = self._draw(random, size, references)
+        backgrounds = sample_backgrounds(size, resolution, generator).numpy()
+        images = self._shade(props, generator, backgrounds.repeat(references, axis=0))
+        images = images.reshape(size, references, 3, resolution, resolution)
+        return Batch(
+            images, props.prompts, torch.from_numpy(props.objects), torch.from_numpy(props.colors)
+        )
+
+    def glances(self, step: int, size: int, resolution: int) -> tuple[list[str], Tensor]:
+        """Prompts, and what is where in a picture of each, before no background.
+
+        Args:
+            step: as in `batch`.
+            size: prompts, B.
+            resolution: of the pictures, a divisor of 128.
+
+        Returns:
+            The prompts, and colour times coverage and the coverage itself, in [0, 1], shape
+            (B, 4, R, R).
+        """
+        random = np.random.default_rng((self.seed, step))
+        generator = torch.Generator().manual_seed(int(random.integers(2**62)))
+        props = self._draw(random, size, 1)
+        colors = self._shade(
+            props, generator, np.zeros((size, 3, resolution, resolution), np.float32)
+        )
+        covered = torch.from_numpy(self._buffers.part[props.rows] != EMPTY).float()
+        coverage = avg_pool2d(covered[:, None], _BUFFER_RESOLUTION // resolution)
+        return props.prompts, torch.cat((colors, coverage), dim=1)
+
+    def _draw(self, random: np.random.Generator, size: int, references: int) -> _Props:
+        """Objects, paints, words and views of ``size`` prompts."""
         objects = random.choice(len(self.names), size, p=self._object_shares)
         rows = objects * self.views + random.integers(0, self.views, size)
         colors = list(COLORS)
@@ -154,29 +210,38 @@ class PropDataset:
             prompts.append(training_prompt(random, name, color, second, pattern, seen))
             alike = self._seen[int(objects[index]), f"{'plain' if is_plain else 'exact'} {seen}"]
             shown += [row, *random.choice(alike, references - 1).tolist()]
-        views = np.array(shown)
-        count = len(views)
+        ambient = np.where(random.random(size) < 0.2, 1.0, random.uniform(0.3, 0.7, size))
+        return _Props(
+            prompts,
+            objects,
+            main,
+            np.array(shown),
+            np.stack(tables).astype(np.float32),
+            patterns.repeat(references),
+            ambient.repeat(references).astype(np.float32),
+        )
+
+    def _shade(
+        self, props: _Props, generator: torch.Generator, backgrounds: NDArray[np.float32]
+    ) -> Tensor:
         cameras = Cameras(
             *(
-                getattr(self._cameras, name)[torch.from_numpy(views)]
+                getattr(self._cameras, name)[torch.from_numpy(props.rows)]
                 for name in ("azimuth", "elevation", "distance", "fov")
             )
         )
-        ambient = np.where(random.random(size) < 0.2, 1.0, random.uniform(0.3, 0.7, size))
-        backgrounds = sample_backgrounds(size, resolution, generator).numpy()
-        images = shade(
+        return shade(
             GeometryBuffers(
-                self._buffers.part[views],
-                self._buffers.normal[views],
-                self._buffers.position[views],
+                self._buffers.part[props.rows],
+                self._buffers.normal[props.rows],
+                self._buffers.position[props.rows],
             ),
-            np.stack(tables).astype(np.float32),
-            patterns.repeat(references),
+            props.tables,
+            props.patterns,
             sample_light_directions(cameras, generator).numpy(),
-            ambient.astype(np.float32).repeat(references),
-            backgrounds.repeat(references, axis=0),
-        ).reshape(size, references, 3, resolution, resolution)
-        return Batch(images, prompts, torch.from_numpy(objects), torch.from_numpy(main))
+            props.ambient,
+            backgrounds,
+        )
 
 
 def _shares(words: list[str]) -> NDArray[np.float64]:

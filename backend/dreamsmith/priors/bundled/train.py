@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,6 +33,7 @@ from dreamsmith.priors.bundled.model import (
     build_unet,
 )
 from dreamsmith.priors.bundled.sheet import sample_sheet
+from dreamsmith.priors.bundled.words import teach_words
 from dreamsmith.state import load_optimizer, pack_optimizer, with_prefix
 
 _WARM_UP_STEPS = 100
@@ -40,7 +41,6 @@ _DROPPED_PROMPTS = 0.12
 _WEIGHT_DECAY = 0.01
 # What Muon is not meant for, or was not tried on: all but the maps between a UNet's features.
 _OUTER = (
-    "text_encoder.",
     "unet.conv_in",
     "unet.conv_out",
     "unet.time_embedding",
@@ -49,6 +49,8 @@ _OUTER = (
 _EMA_DECAY = 0.999
 _DECIDING_LEVEL = 0.7
 _LOUD_SHARE = 0.5
+# Prompts a step of the text encoder's lesson, which costs a tenth of a step of the UNet.
+_WORD_BATCH = 128
 
 
 class Trainer:
@@ -57,7 +59,7 @@ class Trainer:
     Args:
         learning_rate: before it decays.
         device: where to train.
-        only: how the names of the tensors begin that are trained, for instance
+        only: how the names of the UNet's tensors begin that are trained, for instance
             ``unet.up_blocks.0.resnets``; empty for all.
     """
 
@@ -73,11 +75,14 @@ class Trainer:
             }
         ).to(device)
         self.networks["unet"].to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # The text encoder has its own lesson before (`learn_words`).
+        self.networks["text_encoder"].requires_grad_(False)
         if only:
             for name, value in self.networks.named_parameters():
-                value.requires_grad_(name.startswith(tuple(only)))
+                trained = name.startswith("unet.") and name.startswith(tuple(only))
+                value.requires_grad_(trained)
             if not any(value.requires_grad for value in self.networks.parameters()):
-                raise typer.BadParameter(f"no tensor of the networks begins with {', '.join(only)}")
+                raise typer.BadParameter(f"no tensor of the UNet begins with {', '.join(only)}")
         self.averages = copy.deepcopy(self.networks).requires_grad_(False)
         # A copy for the passes through the UNet, in bfloat16 where the processor multiplies it: it
         # is twice as fast there, and half as fast elsewhere.
@@ -123,6 +128,42 @@ class Trainer:
         embeddings: Tensor = text_encoder(tokens.input_ids, tokens.attention_mask)[0]
         return embeddings
 
+    def learn_words(
+        self,
+        dataset: PropDataset,
+        steps: int,
+        batch_size: int,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> float:
+        """Teach a new text encoder, and the UNet's pooling of what it says, what words look like.
+
+        One that was trained before is given up: from what a diffusion loss has made of it, the
+        lesson takes several times as long.
+
+        Args:
+            dataset: of pictures and their prompts.
+            steps: of the lesson.
+            batch_size: prompts a step.
+            progress: told the steps done and in all.
+
+        Returns:
+            As `teach_words` has it.
+        """
+        text_encoder = build_text_encoder(len(self.tokenizer)).to(self.device)
+        pooling = build_unet().add_embedding.to(self.device)
+        explained = teach_words(
+            lambda prompts: pooling(self.embed(text_encoder, prompts)),
+            [*text_encoder.parameters(), *pooling.parameters()],
+            dataset,
+            steps,
+            batch_size,
+            progress,
+        )
+        for networks in (self.networks, self.averages):
+            networks["text_encoder"].load_state_dict(text_encoder.state_dict())
+            networks["unet"].add_embedding.load_state_dict(pooling.state_dict())  # type: ignore[union-attr]
+        return explained
+
     def train_step(
         self, images: Tensor, prompts: list[str], generator: torch.Generator, loud_share: float
     ) -> float:
@@ -138,7 +179,7 @@ class Trainer:
         Returns:
             The loss.
         """
-        unet, text_encoder = self.networks["unet"], self.networks["text_encoder"]
+        unet = self.networks["unet"]
         count = len(images)
         dropped = torch.rand(count, generator=generator) < _DROPPED_PROMPTS
         prompts = ["" if drop else prompt for prompt, drop in zip(prompts, dropped, strict=True)]
@@ -154,7 +195,7 @@ class Trainer:
         with torch.no_grad():
             for low, full in zip(self.working.parameters(), unet.parameters(), strict=True):
                 low.copy_(full)
-        embeddings = self.embed(text_encoder, prompts)
+            embeddings = self.embed(self.networks["text_encoder"], prompts)
         passed = self.working(noisy.to(self.dtype), t, embeddings.to(self.dtype))
         output = passed.sample[:, :3].float()
         # The noise that belongs to the mean: alpha^2 / sigma is small where the two differ.
@@ -301,6 +342,9 @@ def train(
     only: Annotated[
         list[str] | None, typer.Option(help="Train what begins so, as unet.up_blocks.0; else all.")
     ] = None,
+    word_steps: Annotated[
+        int, typer.Option(min=0, help="Steps of a new text encoder's lesson; 0 keeps START's.")
+    ] = 1600,
     seed: Annotated[int, typer.Option(help="Seed of pictures, prompts and noise.")] = 0,
     save_minutes: Annotated[float, typer.Option(help="Between checkpoints.")] = 3.0,
     sheet_minutes: Annotated[float, typer.Option(help="Between sample sheets; 0 for none.")] = 15.0,
@@ -312,7 +356,8 @@ def train(
     console = Console()
     torch.manual_seed(seed)
     trainer = Trainer(learning_rate, device, only or ())
-    if checkpoint.exists():
+    is_new = not checkpoint.exists()
+    if not is_new:
         trainer.load(checkpoint)
         console.print(f"going on from step {trainer.step} of {checkpoint}")
     elif start is not None:
@@ -322,6 +367,16 @@ def train(
         dataset = PropDataset(
             views, seed, lambda done, total: bars.update(tracing, completed=done, total=total)
         )
+        if is_new and word_steps > 0:
+            learning = bars.add_task("learning words", total=word_steps)
+            explained = trainer.learn_words(
+                dataset,
+                word_steps,
+                _WORD_BATCH,
+                lambda done, total: bars.update(learning, completed=done, total=total),
+            )
+            bars.console.print(f"words explain {explained:.0%} of how pictures differ")
+            trainer.save(checkpoint)
         training = bars.add_task("training", total=steps, completed=trainer.step)
         last_save = last_sheet = last_line = time.monotonic()
         losses: list[float] = []
