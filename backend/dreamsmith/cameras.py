@@ -58,6 +58,12 @@ class Cameras:
         """The number of cameras B."""
         return self.azimuth.shape[0]
 
+    def select(self, rows: Tensor) -> Cameras:
+        """The cameras of some rows, in their order, by index, shape (N,)."""
+        return Cameras(
+            self.azimuth[rows], self.elevation[rows], self.distance[rows], self.fov[rows]
+        )
+
     @property
     def position(self) -> Tensor:
         """Camera centres in the world, shape (B, 3)."""

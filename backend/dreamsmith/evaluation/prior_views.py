@@ -111,11 +111,7 @@ def _cameras_by_side(count: int, generator: torch.Generator) -> dict[str, Camera
     rows = defaultdict(list)
     for row, phrase in enumerate(exact_view_phrases(cameras)):
         rows[phrase].append(row)
-    fields = ("azimuth", "elevation", "distance", "fov")
-    return {
-        phrase: Cameras(*(getattr(cameras, field)[rows[phrase][:count]] for field in fields))
-        for phrase in _PHRASES
-    }
+    return {phrase: cameras.select(torch.tensor(rows[phrase][:count])) for phrase in _PHRASES}
 
 
 def _pictures(name: str, cameras: Cameras, generator: torch.Generator) -> Tensor:

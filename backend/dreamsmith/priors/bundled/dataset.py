@@ -224,12 +224,7 @@ class PropDataset:
     def _shade(
         self, props: _Props, generator: torch.Generator, backgrounds: NDArray[np.float32]
     ) -> Tensor:
-        cameras = Cameras(
-            *(
-                getattr(self._cameras, name)[torch.from_numpy(props.rows)]
-                for name in ("azimuth", "elevation", "distance", "fov")
-            )
-        )
+        cameras = self._cameras.select(torch.from_numpy(props.rows))
         return shade(
             GeometryBuffers(
                 self._buffers.part[props.rows],
