@@ -8,6 +8,7 @@ Stopped at any time, the same command goes on from its checkpoint.
 from __future__ import annotations
 
 import copy
+import fnmatch
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -59,8 +60,8 @@ class Trainer:
     Args:
         learning_rate: before it decays.
         device: where to train.
-        only: how the names of the UNet's tensors begin that are trained, for instance
-            ``unet.up_blocks.0.resnets``; empty for all.
+        only: patterns, as file names have them, of the names of the UNet's tensors that are
+            trained, for instance ``unet.mid_block.*`` or ``*.time_emb_proj.*``; empty for all.
     """
 
     def __init__(
@@ -78,11 +79,15 @@ class Trainer:
         # The text encoder has its own lesson before (`learn_words`).
         self.networks["text_encoder"].requires_grad_(False)
         if only:
-            for name, value in self.networks.named_parameters():
-                trained = name.startswith("unet.") and name.startswith(tuple(only))
-                value.requires_grad_(trained)
-            if not any(value.requires_grad for value in self.networks.parameters()):
-                raise typer.BadParameter(f"no tensor of the UNet begins with {', '.join(only)}")
+            named = dict(self.networks["unet"].named_parameters(prefix="unet"))
+            for pattern in only:
+                if not fnmatch.filter(named, pattern):
+                    raise typer.BadParameter(
+                        f"no tensor of the UNet is called {pattern}; names are as "
+                        f"{', '.join(sorted(named)[:: len(named) // 3])}"
+                    )
+            for name, value in named.items():
+                value.requires_grad_(any(fnmatch.fnmatchcase(name, pattern) for pattern in only))
         self.averages = copy.deepcopy(self.networks).requires_grad_(False)
         # A copy for the passes through the UNet, in bfloat16 where the processor multiplies it: it
         # is twice as fast there, and half as fast elsewhere.
@@ -340,7 +345,7 @@ def train(
         float, typer.Option(min=0, max=1, help="Noise levels above 0.7; the rest are of all.")
     ] = _LOUD_SHARE,
     only: Annotated[
-        list[str] | None, typer.Option(help="Train what begins so, as unet.up_blocks.0; else all.")
+        list[str] | None, typer.Option(help="Tensors to train, as 'unet.mid_block.*'; else all.")
     ] = None,
     word_steps: Annotated[
         int, typer.Option(min=0, help="Steps of a new text encoder's lesson; 0 keeps START's.")
