@@ -97,6 +97,6 @@ def training_prompt(
     if second_color is not None and part is not None:
         article = "" if part.endswith("s") else "an " if second_color[0] in "aeiou" else "a "
         prompt = f"{prompt} with {article}{second_color} {part}"
-    if random.random() < 0.75:
+    if random.random() < 0.85:
         prompt = f"{prompt}, {view}"
     return str(prompt)
