@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +83,25 @@ def test_without_prompts_there_are_sixteen_that_show_every_color() -> None:
 def test_a_wrong_option_is_refused_before_any_work(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
         make(**changes)
+
+
+def test_torch_and_numba_both_keep_to_the_threads_that_they_are_given() -> None:
+    # In a process of its own: numba launches its threads once.
+    printed = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import numba, torch\n"
+            "from dreamsmith.evaluation.matrix import limit_threads\n"
+            "limit_threads(2)\n"
+            "print(torch.get_num_threads(), numba.get_num_threads())",
+        ],
+        env=os.environ | {"OMP_NUM_THREADS": "3", "NUMBA_NUM_THREADS": "3"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert printed.stdout.split() == ["2", "2"]
 
 
 def test_a_matrix_is_made_once_measured_and_shown(

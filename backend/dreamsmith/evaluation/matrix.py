@@ -142,14 +142,23 @@ def _folder(output: Path, cell: Cell) -> Path:
     return output / "cells" / cell.request.fingerprint()[:20]
 
 
+def limit_threads(threads: int) -> None:
+    """Let this process compute with ``threads`` threads, or as many fewer as its environment says.
+
+    Threads of one process that spin take the cores from those of another: two generations of two
+    threads each on two cores take six times as long as of one each.
+    """
+    allowed = torch.get_num_threads()
+    # First, as numba's threads, when they are launched, set OpenMP's number anew, torch's with it.
+    numba.set_num_threads(min(threads, numba.get_num_threads()))
+    torch.set_num_threads(min(threads, allowed))
+
+
 def _make(
     cell: Cell, folder: Path, threads: int, clip_folder: Path | None, candidates: list[str]
 ) -> None:
     """Generate and measure one cell, in a process of its own; writes the folder."""
-    # Both kinds: threads of one process that spin take the cores from the other's. Fewer, where
-    # the environment (OMP_NUM_THREADS, NUMBA_NUM_THREADS) allows no more.
-    torch.set_num_threads(min(threads, torch.get_num_threads()))
-    numba.set_num_threads(min(threads, numba.get_num_threads()))
+    limit_threads(threads)
     folder.mkdir(parents=True, exist_ok=True)
     scorer: Scorer = ClipScorer(clip_folder, candidates) if clip_folder else VocabularyScorer()
     scores: dict[int, dict[str, object]] = {}
