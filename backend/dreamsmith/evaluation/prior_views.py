@@ -15,7 +15,6 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final
 
-import numpy as np
 import torch
 import typer
 from rich.console import Console
@@ -23,36 +22,19 @@ from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor
 
-from dreamsmith.backgrounds import sample_backgrounds
-from dreamsmith.cameras import (
-    Cameras,
-    exact_view_phrases,
-    sample_cameras,
-    sample_light_directions,
-)
+from dreamsmith.cameras import EXACT_VIEW_PHRASES, Cameras, exact_view_phrases, sample_cameras
 from dreamsmith.evaluation.prior_accuracy import open_pipeline
+from dreamsmith.evaluation.renders import renders_from
 from dreamsmith.priors.bundled.dataset import TRAINING_RANGES
 from dreamsmith.priors.bundled.model import RESOLUTION
-from dreamsmith.priors.bundled.render import color_table, shade, trace
-from dreamsmith.priors.bundled.solids import solid_program
-from dreamsmith.priors.bundled.vocabulary import OBJECTS, pattern_color
+from dreamsmith.priors.bundled.vocabulary import OBJECTS
 
 # Saturated, so that it is told from any background.
 _COLOR: Final = "red"
-# Seen from a little above, at a middling distance.
-_PHRASES: Final = tuple(
-    f"high {side} view"
-    for side in (
-        "front",
-        "front right",
-        "right side",
-        "back right",
-        "back",
-        "back left",
-        "left side",
-        "front left",
-    )
-)
+# Seen from a little above, at a middling distance; once round, in the order in which the numbers of
+# docs/results.md were drawn.
+_FRONT, *_OTHERS = (phrase for phrase in EXACT_VIEW_PHRASES if phrase.startswith("high "))
+_PHRASES: Final = (_FRONT, *reversed(_OTHERS))
 # Solids of revolution and such look the same from all sides; these do not.
 SIDED: Final = ("mug", "table", "chair", "house", "rocket", "boat", "sword", "hammer")
 _CAMERAS_DRAWN = 20_000
@@ -116,14 +98,8 @@ def _cameras_by_side(count: int, generator: torch.Generator) -> dict[str, Camera
 
 def _pictures(name: str, cameras: Cameras, generator: torch.Generator) -> Tensor:
     count = len(cameras)
-    return shade(
-        trace([solid_program(name)] * count, cameras, 2 * RESOLUTION),
-        np.stack([color_table(_COLOR, _COLOR, pattern_color(_COLOR))] * count),
-        np.zeros(count, np.int64),
-        sample_light_directions(cameras, generator).numpy(),
-        np.full(count, 0.5, np.float32),
-        sample_backgrounds(count, RESOLUTION, generator).numpy(),
-    )
+    ambient = torch.full((count,), 0.5)
+    return renders_from(cameras, [name] * count, [_COLOR] * count, ambient, RESOLUTION, generator)
 
 
 def _redness(images: Tensor) -> Tensor:

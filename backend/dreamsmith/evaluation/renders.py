@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, avg_pool2d, grid_sample, interpolate, pad
 
 from dreamsmith.backgrounds import sample_backgrounds
-from dreamsmith.cameras import sample_cameras, sample_light_directions
+from dreamsmith.cameras import Cameras, sample_cameras, sample_light_directions
 from dreamsmith.priors.bundled.render import color_table, shade, trace
 from dreamsmith.priors.bundled.solids import solid_program
 from dreamsmith.priors.bundled.vocabulary import pattern_color
@@ -39,11 +39,23 @@ def plain_renders(
     Returns:
         shape (B, 3, resolution, resolution), in [0, 1].
     """
-    count = len(names)
-    cameras = sample_cameras(ranges, count, generator)
+    cameras = sample_cameras(ranges, len(names), generator)
+    ambient = 0.3 + 0.4 * torch.rand(len(names), generator=generator)
+    return renders_from(cameras, names, colors, ambient, resolution, generator)
+
+
+def renders_from(
+    cameras: Cameras,
+    names: Sequence[str],
+    colors: Sequence[str],
+    ambient: Tensor,
+    resolution: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """As `plain_renders`, from B given cameras, with ambient light of shape (B,), in [0, 1]."""
+    count = len(cameras)
     buffers = trace([solid_program(name) for name in names], cameras, _SUPERSAMPLING * resolution)
     tables = [color_table(color, color, pattern_color(color)) for color in colors]
-    ambient = 0.3 + 0.4 * torch.rand(count, generator=generator)
     return shade(
         buffers,
         np.stack(tables),

@@ -161,9 +161,7 @@ class PropDataset:
             resolution: of the pictures, a divisor of 128.
             references: pictures of each prompt, K.
         """
-        random = np.random.default_rng((self.seed, step))
-        generator = torch.Generator().manual_seed(int(random.integers(2**62)))
-        props = self._draw(random, size, references)
+        props, generator = self._draw(step, size, references)
         backgrounds = sample_backgrounds(size, resolution, generator).numpy()
         images = self._shade(props, generator, backgrounds.repeat(references, axis=0))
         images = images.reshape(size, references, 3, resolution, resolution)
@@ -183,9 +181,7 @@ class PropDataset:
             The prompts, and colour times coverage and the coverage itself, in [0, 1], shape
             (B, 4, R, R).
         """
-        random = np.random.default_rng((self.seed, step))
-        generator = torch.Generator().manual_seed(int(random.integers(2**62)))
-        props = self._draw(random, size, 1)
+        props, generator = self._draw(step, size, 1)
         colors = self._shade(
             props, generator, np.zeros((size, 3, resolution, resolution), np.float32)
         )
@@ -193,8 +189,10 @@ class PropDataset:
         coverage = avg_pool2d(covered[:, None], _BUFFER_RESOLUTION // resolution)
         return props.prompts, torch.cat((colors, coverage), dim=1)
 
-    def _draw(self, random: np.random.Generator, size: int, references: int) -> _Props:
-        """Objects, paints, words and views of ``size`` prompts."""
+    def _draw(self, step: int, size: int, references: int) -> tuple[_Props, torch.Generator]:
+        """Objects, paints, words and views of a step's prompts, and what draws the rest of it."""
+        random = np.random.default_rng((self.seed, step))
+        generator = torch.Generator().manual_seed(int(random.integers(2**62)))
         objects = random.choice(len(self.names), size, p=self._object_shares)
         rows = objects * self.views + random.integers(0, self.views, size)
         colors = list(COLORS)
@@ -221,7 +219,7 @@ class PropDataset:
             alike = self._seen[int(objects[index]), f"{'plain' if is_plain else 'exact'} {seen}"]
             shown += [row, *random.choice(alike, references - 1).tolist()]
         ambient = np.where(random.random(size) < 0.2, 1.0, random.uniform(0.3, 0.7, size))
-        return _Props(
+        props = _Props(
             prompts,
             objects,
             main,
@@ -230,6 +228,7 @@ class PropDataset:
             patterns.repeat(references),
             ambient.repeat(references).astype(np.float32),
         )
+        return props, generator
 
     def _shade(
         self, props: _Props, generator: torch.Generator, backgrounds: NDArray[np.float32]

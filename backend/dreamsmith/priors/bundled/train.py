@@ -33,6 +33,7 @@ from dreamsmith.priors.bundled.model import (
     build_tokenizer,
     build_unet,
 )
+from dreamsmith.priors.bundled.rate import share_of_rate
 from dreamsmith.priors.bundled.sheet import sample_sheet
 from dreamsmith.priors.bundled.words import teach_words
 from dreamsmith.state import load_optimizer, pack_optimizer, with_prefix
@@ -80,14 +81,17 @@ class Trainer:
         self.networks["text_encoder"].requires_grad_(False)
         if only:
             named = dict(self.networks["unet"].named_parameters(prefix="unet"))
+            chosen: set[str] = set()
             for pattern in only:
-                if not fnmatch.filter(named, pattern):
+                meant = fnmatch.filter(named, pattern)
+                if not meant:
                     raise typer.BadParameter(
                         f"no tensor of the UNet is called {pattern}; names are as "
                         f"{', '.join(sorted(named)[:: len(named) // 3])}"
                     )
+                chosen.update(meant)
             for name, value in named.items():
-                value.requires_grad_(any(fnmatch.fnmatchcase(name, pattern) for pattern in only))
+                value.requires_grad_(name in chosen)
         self.averages = copy.deepcopy(self.networks).requires_grad_(False)
         # A copy for the passes through the UNet, in bfloat16 where the processor multiplies it: it
         # is twice as fast there, and half as fast elsewhere.
@@ -226,12 +230,11 @@ class Trainer:
         return float(loss.detach())
 
     def set_learning_rate(self, total_steps: int, decay_fraction: float) -> None:
-        """Constant after a warm-up, then linear to nothing over the last part of the training."""
-        warm = min(1.0, (self.step + 1) / _WARM_UP_STEPS)
-        left = (total_steps - self.step) / (decay_fraction * total_steps)
+        """Set that of the next step, as `share_of_rate` has it."""
+        share = share_of_rate(self.step, total_steps, _WARM_UP_STEPS, decay_fraction)
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
-                group["lr"] = self.learning_rate * min(warm, left)
+                group["lr"] = self.learning_rate * share
 
     def save(self, path: Path) -> None:
         """Write a checkpoint: tensors, and the counters in the file's header."""
@@ -361,8 +364,8 @@ def train(
     console = Console()
     torch.manual_seed(seed)
     trainer = Trainer(learning_rate, device, only or ())
-    is_new = not checkpoint.exists()
-    if not is_new:
+    goes_on = checkpoint.exists()
+    if goes_on:
         trainer.load(checkpoint)
         console.print(f"going on from step {trainer.step} of {checkpoint}")
     elif start is not None:
@@ -372,7 +375,7 @@ def train(
         dataset = PropDataset(
             views, seed, lambda done, total: bars.update(tracing, completed=done, total=total)
         )
-        if is_new and word_steps > 0:
+        if not goes_on and word_steps > 0:
             learning = bars.add_task("learning words", total=word_steps)
             explained = trainer.learn_words(
                 dataset,

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from dreamsmith.priors.bundled.dataset import PropDataset
+from dreamsmith.priors.bundled.rate import share_of_rate
 
 _GLANCE_RESOLUTION = 16
 _LEARNING_RATE = 2e-3
@@ -64,10 +65,9 @@ def teach_words(
     groups: list[dict[str, Any]] = [{"params": list(parameters)}, {"params": head.parameters()}]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=0.0)
     for step in range(steps):
-        warm = min(1.0, (step + 1) / _WARM_UP_STEPS)
-        left = min(1.0, (steps - step) / (_DECAY_FRACTION * steps))
+        share = share_of_rate(step, steps, _WARM_UP_STEPS, _DECAY_FRACTION)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * min(warm, left)
+            group["lr"] = rate * share
         prompts, seen = dataset.glances(step, batch_size, _GLANCE_RESOLUTION)
         loss = nn.functional.mse_loss(head(see(prompts)), seen.flatten(1).to(device))
         optimizer.zero_grad()
