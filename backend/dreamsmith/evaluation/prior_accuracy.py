@@ -36,7 +36,7 @@ from dreamsmith.evaluation.classifier import (
 )
 from dreamsmith.evaluation.renders import plain_renders
 from dreamsmith.priors.bundled.dataset import TRAINING_RANGES
-from dreamsmith.priors.bundled.sheet import sample
+from dreamsmith.priors.bundled.sheet import GUIDANCE_SCALE, sample
 from dreamsmith.priors.bundled.vocabulary import COLORS, OBJECTS
 from dreamsmith.priors.locate import locate
 from dreamsmith.request import Interval
@@ -59,6 +59,7 @@ def prior_accuracy(
     samples: int,
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    guidance_scale: float = GUIDANCE_SCALE,
 ) -> Accuracy:
     """Draw ``samples`` pictures of every object in every colour and have them named.
 
@@ -68,6 +69,7 @@ def prior_accuracy(
         samples: pictures of each of the 240 pairs, at least 1.
         seed: of the noise that the pictures are drawn from.
         progress: told how many pictures are drawn, and of how many.
+        guidance_scale: classifier-free, 1 for the text alone.
     """
     truth, views = _asked(samples)
     prompts = [
@@ -77,7 +79,9 @@ def prior_accuracy(
     said: list[tuple[str, str]] = []
     for start in range(0, len(prompts), _CHUNK):
         chunk = prompts[start : start + _CHUNK]
-        said += classifier.name(sample(pipeline, chunk, seed=seed * len(prompts) + start))
+        noise = seed * len(prompts) + start
+        drawn = sample(pipeline, chunk, guidance_scale=guidance_scale, seed=noise)
+        said += classifier.name(drawn)
         progress(len(said), len(prompts))
     return accuracy(truth, said)
 
@@ -144,6 +148,9 @@ def main(
     ),
     samples: Annotated[int, typer.Option(min=1, help="Of every object in every colour.")] = 2,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    guidance_scale: Annotated[
+        float, typer.Option(min=1, help="Classifier-free; 1: the text alone.")
+    ] = GUIDANCE_SCALE,
     classifier: Annotated[Path, typer.Option(help="Weights of the judge.")] = WEIGHTS,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -158,6 +165,7 @@ def main(
             samples,
             seed,
             lambda done, total: bars.update(drawing, completed=done, total=total),
+            guidance_scale,
         )
     possible = truth_accuracy(load_classifier(classifier), _TRUTH_SAMPLES, seed)
     if as_json:
