@@ -116,7 +116,12 @@ def test_a_matrix_is_made_once_measured_and_shown(
     assert [asset["prompt"] for asset in results["assets"]] == ["a red cube", "a blue sphere"]
     models = [tmp_path / asset["model"] for asset in results["assets"]]
     assert all(len(read_glb(model).mesh.triangles) > 0 for model in models)
-    assert (tmp_path / "table.md").read_text().startswith("| method | assets |")
+    tables = (tmp_path / "table.md").read_text()
+    assert tables.startswith("| method | assets |")
+    of_prompts = tables[tables.index("| prompt | ssd |") :].splitlines()
+    assert [line.split(" | ")[0] for line in of_prompts[2:]] == ["| a red cube", "| a blue sphere"]
+    first = results["assets"][0]
+    assert of_prompts[2].split(" | ")[1].startswith(f"{first['intersection_over_union']:.2f} / ")
     assert Image.open(tmp_path / "sheet.png").width > 100
     made = [model.stat().st_mtime_ns for model in models]
     again = list(run_cells(plan.cells, tmp_path, workers=1))

@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -149,10 +149,15 @@ def cells_of(row: Row) -> list[str]:
 
 
 HEADINGS: Final = tuple(heading for heading, _, _ in _COLUMNS)
+# What a table of prompts has room for.
+_OF_A_PROMPT: Final = ("IoU", "colour error", "R shape", "genus")
 
 
 def write_report(results: Sequence[CellResult], output: Path) -> list[Path]:
-    """Write ``results.json``, ``table.md`` and a contact sheet; returns their paths."""
+    """Write ``results.json``, ``table.md`` and a contact sheet; returns their paths.
+
+    The tables are two: a row a label, and a row a prompt.
+    """
     rows = summarise(results)
     values = {
         "rows": [dataclasses.asdict(row) for row in rows],
@@ -170,13 +175,37 @@ def write_report(results: Sequence[CellResult], output: Path) -> list[Path]:
             for result in results
         ],
     }
-    table = ["| " + " | ".join(HEADINGS) + " |", "|---" * len(HEADINGS) + "|"]
-    table += ["| " + " | ".join(cells_of(row)) + " |" for row in rows]
+    table = _table(HEADINGS, map(cells_of, rows))
+    table += ["", f"{' / '.join(_OF_A_PROMPT)}:", "", *_prompts_table(results)]
     paths = [output / "results.json", output / "table.md", output / "sheet.png"]
     write_atomic(paths[0], json.dumps(values, indent=1, ensure_ascii=False).encode())
     write_atomic(paths[1], ("\n".join(table) + "\n").encode())
     _write_sheet(results, paths[2])
     return paths
+
+
+def _prompts_table(results: Sequence[CellResult]) -> list[str]:
+    """A row a prompt, a column a label, the means of `_OF_A_PROMPT` in each."""
+    groups: dict[tuple[str, str], list[CellResult]] = {}
+    for result in results:
+        key = (result.cell.request.prompt, result.cell.label)
+        groups.setdefault(key, []).append(result)
+    prompts, labels = (list(dict.fromkeys(names)) for names in zip(*groups, strict=True))
+
+    def numbers(prompt: str, label: str) -> str:
+        cells = cells_of(_row(label, groups[prompt, label]))
+        return " / ".join(cells[HEADINGS.index(heading)] for heading in _OF_A_PROMPT)
+
+    return _table(
+        ("prompt", *labels),
+        ([prompt, *(numbers(prompt, label) for label in labels)] for prompt in prompts),
+    )
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of Markdown."""
+    lines = (headings, ["---"] * len(headings), *rows)
+    return ["| " + " | ".join(line) + " |" for line in lines]
 
 
 def _write_sheet(results: Sequence[CellResult], path: Path) -> None:
