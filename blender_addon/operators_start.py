@@ -150,7 +150,7 @@ class DREAMSMITH_OT_refine_selected(_OfSelected, bpy.types.Operator):
         self, context: bpy.types.Context, item: bpy.types.Object, wanted: dict[str, Any]
     ) -> None:
         """The mesh as it is seen, with modifiers and shape keys, and how far it may change."""
-        wanted |= {"stages": ["surface", "texture"], "band": self.band}
+        wanted |= {"stages": ["surface", "texture"], "band": request.as_written(self.band)}
         folder = pump.history().folder(wanted["request_id"])
         wanted["start_file"] = _write(folder, start_mesh.evaluated_arrays(context, item))
 

@@ -47,6 +47,21 @@ def begin(pump: ModuleType, server: str, steps: int = 0) -> None:
     pump.start(wanted, connection, "Scene")
 
 
+def test_the_panel_asks_for_what_other_clients_ask_for() -> None:
+    operators = importlib.import_module(f"{MODULE}.operators")
+    request = importlib.import_module(f"{MODULE}.request")
+    nothing_given = SimpleNamespace(is_property_set=lambda name: False)
+    bpy.context.scene.dreamsmith.prompt = "a red mug"
+    wanted = request.build(operators.asked(bpy.context, nothing_given))
+    usual = {name: wanted[field] for name, field in request.RANGE_FIELDS.items()}
+    assert usual == {
+        "azimuth": [-180, 180],
+        "elevation": [-10, 60],
+        "distance": [2.4, 3],
+        "fov": [40, 50],
+    }
+
+
 def made() -> list[bpy.types.Object]:
     return [item for item in bpy.data.objects if "dreamsmith_job" in item]
 

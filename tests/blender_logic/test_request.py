@@ -4,6 +4,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from addon import request
 
@@ -39,6 +40,11 @@ def test_a_request_holds_plain_values() -> None:
     built = request.build(VALUES)
     assert built["prompt"] == "a red mug"
     assert built["elevation_degrees"] == [-10.0, 60.0]
+
+
+@pytest.mark.parametrize("number", [2.4, 0.05, -180.0, 59.99, 1e-3])
+def test_a_number_of_single_precision_is_what_was_written(number: float) -> None:
+    assert request.as_written(float(np.float32(number))) == number
 
 
 def test_an_empty_prompt_is_refused_with_an_example() -> None:
