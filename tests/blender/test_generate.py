@@ -47,21 +47,6 @@ def begin(pump: ModuleType, server: str, steps: int = 0) -> None:
     pump.start(wanted, connection, "Scene")
 
 
-def test_the_panel_asks_for_what_other_clients_ask_for() -> None:
-    operators = importlib.import_module(f"{MODULE}.operators")
-    request = importlib.import_module(f"{MODULE}.request")
-    nothing_given = SimpleNamespace(is_property_set=lambda name: False)
-    bpy.context.scene.dreamsmith.prompt = "a red mug"
-    wanted = request.build(operators.asked(bpy.context, nothing_given))
-    usual = {name: wanted[field] for name, field in request.RANGE_FIELDS.items()}
-    assert usual == {
-        "azimuth": [-180, 180],
-        "elevation": [-10, 60],
-        "distance": [2.4, 3],
-        "fov": [40, 50],
-    }
-
-
 def made() -> list[bpy.types.Object]:
     return [item for item in bpy.data.objects if "dreamsmith_job" in item]
 
@@ -79,6 +64,21 @@ def is_running(process_id: int) -> bool:
         return False
     # A child that nobody has waited for yet has ended too.
     return "\nState:\tZ" not in Path(f"/proc/{process_id}/status").read_text(encoding="ascii")
+
+
+def test_the_panel_asks_for_what_other_clients_ask_for(pump: ModuleType) -> None:
+    operators = importlib.import_module(f"{MODULE}.operators")
+    request = importlib.import_module(f"{MODULE}.request")
+    nothing_given = SimpleNamespace(is_property_set=lambda name: False)
+    bpy.context.scene.dreamsmith.prompt = "a red mug"
+    wanted = request.build(operators.asked(bpy.context, nothing_given))
+    usual = {name: wanted[field] for name, field in request.RANGE_FIELDS.items()}
+    assert usual == {
+        "azimuth": [-180, 180],
+        "elevation": [-10, 60],
+        "distance": [2.4, 3],
+        "fov": [40, 50],
+    }
 
 
 def test_variations_of_one_job_stand_side_by_side(pump: ModuleType, server: str) -> None:
