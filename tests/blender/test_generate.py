@@ -16,6 +16,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import bpy
 import numpy as np
@@ -36,15 +37,20 @@ def wait_until(condition: Callable[[], bool], pump: ModuleType) -> None:
 
 def begin(pump: ModuleType, server: str, steps: int = 0) -> None:
     """Begin a generation without waiting for it, as a window does."""
-    operators = importlib.import_module(f"{MODULE}.operators")
     bpy.context.scene.dreamsmith.prompt = "a blue cube"
     bpy.context.scene.dreamsmith.steps = steps
-    request = importlib.import_module(f"{MODULE}.request")
-    nothing_given = SimpleNamespace(is_property_set=lambda name: False)
     preferences = importlib.import_module(f"{MODULE}.preferences")
     connection = preferences.connection(preferences.named(bpy.context, server))
-    wanted = request.build(operators.asked(bpy.context, nothing_given))
-    pump.start(wanted, connection, "Scene")
+    pump.start(asked_of_panel(), connection, "Scene")
+
+
+def asked_of_panel() -> dict[str, Any]:
+    """The request that the panel's values make."""
+    operators = importlib.import_module(f"{MODULE}.operators")
+    request = importlib.import_module(f"{MODULE}.request")
+    nothing_given = SimpleNamespace(is_property_set=lambda name: False)
+    wanted: dict[str, Any] = request.build(operators.asked(bpy.context, nothing_given))
+    return wanted
 
 
 def made() -> list[bpy.types.Object]:
@@ -67,11 +73,9 @@ def is_running(process_id: int) -> bool:
 
 
 def test_the_panel_asks_for_what_other_clients_ask_for(pump: ModuleType) -> None:
-    operators = importlib.import_module(f"{MODULE}.operators")
     request = importlib.import_module(f"{MODULE}.request")
-    nothing_given = SimpleNamespace(is_property_set=lambda name: False)
     bpy.context.scene.dreamsmith.prompt = "a red mug"
-    wanted = request.build(operators.asked(bpy.context, nothing_given))
+    wanted = asked_of_panel()
     usual = {name: wanted[field] for name, field in request.RANGE_FIELDS.items()}
     assert usual == {
         "azimuth": [-180, 180],
