@@ -31,8 +31,8 @@ _SPREADS = (100, 300)
 def uniform(progress: float, after: float = _ANNEALED_AFTER) -> tuple[float, float]:
     """All levels throughout.
 
-    The default: at low noise a guidance direction says little but "more of that colour", which
-    filled a half-formed field's bounds with it when the levels fell after a fifth.
+    The default: what is undecided when the levels fall is lost, a white mug goes black
+    (docs/results.md, "Noise levels and their weights").
     """
     return ALL_NOISE
 
