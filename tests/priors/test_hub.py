@@ -73,10 +73,12 @@ def told(name: str) -> list[Download]:
 
 @pytest.mark.parametrize("name", [MODEL, "someone/four-views"])
 def test_a_download_tells_how_far_it_is_and_fetches_what_loading_wants(
-    name: str, hub: HubServer, models: Path
+    name: str, hub: HubServer, models: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     hub.pause_seconds = 0.02
     news = told(name)
+    # The Hub's library draws no bars of its own beside ours.
+    assert capfd.readouterr().err == ""
     fetched = {models / path for path in hub.sent}
     index = models / name / "model_index.json"
     assert index in fetched and not any(".fp16." in file.name for file in fetched)
@@ -169,3 +171,23 @@ def test_a_job_of_a_server_shows_the_download(hub: HubServer, tmp_path: Path) ->
     done = [progress.metrics["downloaded_bytes"] for progress in found]
     assert len(done) > 2 and done == sorted(set(done))
     assert all(progress.stage == "field" and progress.fraction == 0 for progress in found)
+
+
+def test_without_a_network_the_cache_is_looked_into_once_and_without_warnings(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    told(MODEL)
+    told(HERE)
+    hub.asked.clear()
+    monkeypatch.setattr("dreamsmith.priors.hub._fetched", set())
+    # A port that nobody listens on. The API is still there and must not be asked.
+    monkeypatch.setattr(
+        "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
+        "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}",
+    )
+    for name in (MODEL, GONE):
+        assert told(name) == []
+        assert load(name, torch.device("cpu"), trainable=False).resolution == 64
+    with pytest.raises(PriorNotFound, match="else: not in the local cache, and there is no"):
+        told("someone/else")
+    assert hub.asked == [] and caplog.records == []

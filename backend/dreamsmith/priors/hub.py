@@ -13,7 +13,12 @@ from typing import Any, Final
 
 from diffusers import DiffusionPipeline
 from diffusers.loaders.single_file_utils import fetch_diffusers_config
-from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub import (
+    get_hf_file_metadata,
+    hf_hub_download,
+    hf_hub_url,
+    snapshot_download,
+)
 from huggingface_hub.errors import (
     DryRunError,
     GatedRepoError,
@@ -53,7 +58,7 @@ def download(place: Place) -> Path:
     if place in _fetched:
         with suppress(PriorNotFound):
             return _download(place, is_local=True)
-    return _download(place, is_local=False)
+    return _download(place, is_local=not _is_reachable(place.hub_ids[0]))
 
 
 def _download(place: Place, *, is_local: bool) -> Path:
@@ -84,14 +89,19 @@ def downloads(place: Place) -> Iterator[Download | None]:
     failures: list[Exception] = []
 
     def work() -> None:
+        is_local = not _is_reachable(place.hub_ids[0])
+
         def fetch(hub_id: str) -> str:
-            index = _index(hub_id, revision=place.revision)
+            index = _index(hub_id, revision=place.revision, local_files_only=is_local)
             refuse(hub_id, index)
+            if is_local:
+                return ""
             return meter.fetch(hub_id, revision=place.revision, **_wanted(index))
 
         try:
             _first_of(place.hub_ids, fetch, _called(place), place.revision)
-            _fetched.add(place)
+            if not is_local:
+                _fetched.add(place)
         except Exception as error:
             failures.append(error)
 
@@ -125,7 +135,7 @@ class _Meter:
     def fetch(self, hub_id: str, **wanted: Any) -> str:
         """The folder of a model; empty where the Hub cannot be asked what there is."""
         try:
-            files = snapshot_download(hub_id, dry_run=True, **wanted)
+            files = snapshot_download(hub_id, dry_run=True, tqdm_class=self._bar(), **wanted)
         except DryRunError:
             return ""
         total = sum(file.file_size or 0 for file in files if file.will_download)
@@ -190,8 +200,12 @@ def single_file_configuration(file: Path) -> Path:
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise PriorNotFound(f"the model in {str(file)!r} cannot be read: {error}") from error
 
+    is_local = not _is_reachable(kind)
+
     def fetch(hub_id: str) -> str:
-        return snapshot_download(hub_id, allow_patterns=list(_CONFIGURATION))
+        return snapshot_download(
+            hub_id, allow_patterns=list(_CONFIGURATION), local_files_only=is_local
+        )
 
     return _first_of(
         (kind, *MIRRORS.get(kind, ())),
@@ -200,6 +214,22 @@ def single_file_configuration(file: Path) -> Path:
         f"which it looks like, can also lie in a folder {beside.name!r} beside it; that model",
         None,
     )
+
+
+def _is_reachable(hub_id: str) -> bool:
+    """Whether the Hub answers at all, if only that it has no such model.
+
+    Asked once, so that without a network the local cache is all that is looked into: the Hub's
+    library would try again and again for each place, and warn each time.
+    """
+    try:
+        get_hf_file_metadata(hf_hub_url(hub_id, _INDEX))
+    except HfHubHTTPError:
+        return True
+    except Exception:
+        # Which error says so depends on what the library speaks HTTP by, which has changed twice.
+        return False
+    return True
 
 
 def _first_of(
