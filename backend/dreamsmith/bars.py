@@ -3,16 +3,49 @@
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+# So that a log of an hour has a page of them.
+_SECONDS_A_LINE: Final = 60.0
 
 
-def counting_bars(console: Console) -> Progress:
-    """Bars of the tasks that are added to them, on ``console``; to be used as a context."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    )
+class CountingBars(Progress):
+    """Bars of the tasks that are added; without a terminal, a line a minute in their place."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._last_line = self.get_time()
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        """A task is ``advance`` things further."""
+        super().advance(task_id, advance)
+        self._say(task_id)
+
+    def update(self, task_id: TaskID, **values: Any) -> None:
+        """Set what `rich.progress.Progress.update` takes: ``completed``, ``total`` and so on."""
+        super().update(task_id, **values)
+        self._say(task_id)
+
+    def _say(self, task_id: TaskID) -> None:
+        if self.console.is_terminal or self.get_time() - self._last_line < _SECONDS_A_LINE:
+            return
+        self._last_line = self.get_time()
+        task = next(task for task in self.tasks if task.id == task_id)
+        total = "" if task.total is None else f" of {task.total:g}"
+        self.console.print(f"{task.description}: {task.completed:g}{total}")

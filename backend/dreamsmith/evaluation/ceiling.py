@@ -27,7 +27,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from dreamsmith.asset.model import Asset
 from dreamsmith.asset.preview import png_bytes
-from dreamsmith.bars import counting_bars
+from dreamsmith.bars import CountingBars
 from dreamsmith.cameras import Cameras
 from dreamsmith.distillation.guidance import Guidance
 from dreamsmith.distillation.loss import distillation_loss
@@ -252,7 +252,7 @@ def _make_all(requests: list[GenerationRequest], picture: Path | None, as_json: 
     scorer = VocabularyScorer()
     table = Table("prompt", "R shape", "IoU", "Chamfer", "genus", "pieces", "colour error")
     strips, found = [], []
-    with counting_bars(Console(stderr=True)) as bars:
+    with CountingBars(Console(stderr=True)) as bars:
         for request in requests:
             prompt = request.prompt
             numbers = settings_for(request)
@@ -278,7 +278,7 @@ def _make_all(requests: list[GenerationRequest], picture: Path | None, as_json: 
 
 def _release_all(requests: list[GenerationRequest], steps: int, as_json: bool) -> None:
     table = Table("prompt", "truth", *(f"{steps * part // 3} steps" for part in (1, 2, 3)))
-    with counting_bars(Console(stderr=True)) as bars:
+    with CountingBars(Console(stderr=True)) as bars:
         task = bars.add_task("released", total=len(requests))
         for request in requests:
             overlaps = list(release(request, steps))

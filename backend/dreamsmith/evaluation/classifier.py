@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from dreamsmith.bars import counting_bars
+from dreamsmith.bars import CountingBars
 from dreamsmith.evaluation.renders import augment, plain_renders
 from dreamsmith.files import write_atomic
 from dreamsmith.priors.bundled.dataset import PropDataset
@@ -177,7 +177,7 @@ def train(
     loss_of = nn.CrossEntropyLoss(label_smoothing=0.02)
     generator = torch.Generator().manual_seed(seed)
     output.parent.mkdir(parents=True, exist_ok=True)
-    with counting_bars(console) as bars:
+    with CountingBars(console) as bars:
         tracing = bars.add_task("rendering views")
         dataset = PropDataset(
             views, seed, lambda done, total: bars.update(tracing, completed=done, total=total)

@@ -13,7 +13,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from dreamsmith.bars import counting_bars
+from dreamsmith.bars import CountingBars
 from dreamsmith.errors import InvalidRequest
 from dreamsmith.evaluation.matrix import Cell, CellResult, run_cells
 from dreamsmith.evaluation.report import HEADINGS, cells_of, summarise, write_report
@@ -115,7 +115,7 @@ def evaluate_plan(plan: Plan, output: Path, workers: int, as_json: bool) -> None
     """Run a plan with progress, print its table and write it to ``output``."""
     console = Console(stderr=True)
     results: list[CellResult] = []
-    with counting_bars(console) as bars:
+    with CountingBars(console) as bars:
         total = sum(cell.request.variations for cell in plan.cells)
         task = bars.add_task("assets", total=total)
         for result in run_cells(plan.cells, output, workers=workers, clip_folder=plan.clip_folder):

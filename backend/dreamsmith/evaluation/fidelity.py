@@ -29,7 +29,7 @@ from dreamsmith.asset.glb import glb_bytes, read_glb
 from dreamsmith.asset.mesh import Similarity, normalise
 from dreamsmith.asset.model import Asset
 from dreamsmith.asset.preview import png_bytes, png_pixels
-from dreamsmith.bars import counting_bars
+from dreamsmith.bars import CountingBars
 from dreamsmith.cameras import Cameras
 from dreamsmith.distillation.guidance import Guidance
 from dreamsmith.errors import GenerationFailed
@@ -260,7 +260,7 @@ def main(
     )
     strips = []
     lowest = math.inf
-    with counting_bars(Console(stderr=True)) as bars:
+    with CountingBars(Console(stderr=True)) as bars:
         for prompt in prompts or PROMPTS:
             request = GenerationRequest(
                 prompt, preset=preset, steps=steps, seed=seed, texture_size=texture_size, pbr=pbr

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 import typer
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor, nn
 
 from dreamsmith.asset.preview import png_bytes
+from dreamsmith.bars import CountingBars
 from dreamsmith.cameras import Cameras
 from dreamsmith.distillation.guidance import Guidance
 from dreamsmith.distillation.schedules import annealed
@@ -123,7 +123,7 @@ def main(
     classifier = load_classifier()
     rows, drawn = [], []
     chosen = methods.split(",")
-    with Progress(console=console) as bars:
+    with CountingBars(console) as bars:
         task = bars.add_task("pictures", total=len(chosen) * len(PROMPTS))
         for method in chosen:
             pictures = {}

@@ -21,10 +21,10 @@ import typer
 from diffusers import DiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 from transformers.utils import logging as transformers_logging
 
+from dreamsmith.bars import CountingBars
 from dreamsmith.errors import DreamsmithError
 from dreamsmith.evaluation.classifier import (
     RESOLUTION,
@@ -157,8 +157,8 @@ def main(
     """Print the share of samples whose object and colour are named right."""
     console = Console(stderr=as_json)
     pipeline = open_pipeline(prior)
-    with Progress(console=console) as bars:
-        drawing = bars.add_task("drawing")
+    with CountingBars(console) as bars:
+        drawing = bars.add_task("drawing", total=None)
         found = prior_accuracy(
             pipeline,
             load_classifier(classifier),

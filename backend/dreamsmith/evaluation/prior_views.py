@@ -18,10 +18,10 @@ from typing import Annotated, Any, Final
 import torch
 import typer
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor
 
+from dreamsmith.bars import CountingBars
 from dreamsmith.cameras import EXACT_VIEW_PHRASES, Cameras, exact_view_phrases, sample_cameras
 from dreamsmith.evaluation.prior_accuracy import open_pipeline
 from dreamsmith.evaluation.renders import renders_from
@@ -126,8 +126,8 @@ def main(
         raise typer.BadParameter(f"a level is between 0 and 1, not {level:g}")
     console = Console(stderr=as_json)
     pipeline = open_pipeline(prior)
-    with Progress(console=console) as bars:
-        drawing = bars.add_task("drawing")
+    with CountingBars(console) as bars:
+        drawing = bars.add_task("drawing", total=None)
         found = known_share(
             pipeline,
             names,

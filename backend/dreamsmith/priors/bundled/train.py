@@ -21,7 +21,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from dreamsmith.bars import counting_bars
+from dreamsmith.bars import CountingBars
 from dreamsmith.files import write_atomic
 from dreamsmith.priors.bundled.dataset import PropDataset
 from dreamsmith.priors.bundled.model import (
@@ -370,7 +370,7 @@ def train(
         console.print(f"going on from step {trainer.step} of {checkpoint}")
     elif start is not None:
         trainer.begin_with(start)
-    with counting_bars(console) as bars:
+    with CountingBars(console) as bars:
         tracing = bars.add_task("rendering views")
         dataset = PropDataset(
             views, seed, lambda done, total: bars.update(tracing, completed=done, total=total)
