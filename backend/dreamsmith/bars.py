@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from rich.console import Console
@@ -32,20 +33,29 @@ class CountingBars(Progress):
         )
         self._last_line = self.get_time()
 
+    def counter(self, description: str) -> Callable[[int, int], None]:
+        """Add a task that is told how many are done and how many there are, each time anew."""
+        task_id = self.add_task(description, total=None)
+        return lambda done, total: self.update(task_id, completed=done, total=total)
+
+    def say(self, line: str) -> None:
+        """Print a line above the bars, which counts as the one of its minute."""
+        self._last_line = self.get_time()
+        self.console.print(line)
+
     def advance(self, task_id: TaskID, advance: float = 1) -> None:
         """A task is ``advance`` things further."""
         super().advance(task_id, advance)
-        self._say(task_id)
+        self._say_count(task_id)
 
     def update(self, task_id: TaskID, **values: Any) -> None:
         """Set what `rich.progress.Progress.update` takes: ``completed``, ``total`` and so on."""
         super().update(task_id, **values)
-        self._say(task_id)
+        self._say_count(task_id)
 
-    def _say(self, task_id: TaskID) -> None:
+    def _say_count(self, task_id: TaskID) -> None:
         if self.console.is_terminal or self.get_time() - self._last_line < _SECONDS_A_LINE:
             return
-        self._last_line = self.get_time()
         task = next(task for task in self.tasks if task.id == task_id)
         total = "" if task.total is None else f" of {task.total:g}"
-        self.console.print(f"{task.description}: {task.completed:g}{total}")
+        self.say(f"{task.description}: {task.completed:g}{total}")

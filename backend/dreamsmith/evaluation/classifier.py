@@ -178,10 +178,7 @@ def train(
     generator = torch.Generator().manual_seed(seed)
     output.parent.mkdir(parents=True, exist_ok=True)
     with CountingBars(console) as bars:
-        tracing = bars.add_task("rendering views")
-        dataset = PropDataset(
-            views, seed, lambda done, total: bars.update(tracing, completed=done, total=total)
-        )
+        dataset = PropDataset(views, seed, bars.counter("rendering views"))
         training = bars.add_task("training", total=steps)
         last_line = time.monotonic()
         for step in range(steps):
@@ -199,7 +196,7 @@ def train(
                 last_line = time.monotonic()
                 right = (objects.argmax(1) == batch.objects).float().mean()
                 colored = (colors.argmax(1) == batch.colors).float().mean()
-                bars.console.print(
+                bars.say(
                     f"step {step + 1} of {steps}: loss {loss.item():.3f}, of this batch "
                     f"{right:.1%} objects and {colored:.1%} colours"
                 )

@@ -158,13 +158,12 @@ def main(
     console = Console(stderr=as_json)
     pipeline = open_pipeline(prior)
     with CountingBars(console) as bars:
-        drawing = bars.add_task("drawing", total=None)
         found = prior_accuracy(
             pipeline,
             load_classifier(classifier),
             samples,
             seed,
-            lambda done, total: bars.update(drawing, completed=done, total=total),
+            bars.counter("drawing"),
             guidance_scale,
         )
     possible = truth_accuracy(load_classifier(classifier), _TRUTH_SAMPLES, seed)

@@ -127,14 +127,13 @@ def main(
     console = Console(stderr=as_json)
     pipeline = open_pipeline(prior)
     with CountingBars(console) as bars:
-        drawing = bars.add_task("drawing", total=None)
         found = known_share(
             pipeline,
             names,
             level,
             samples,
             seed,
-            lambda done, total: bars.update(drawing, completed=done, total=total),
+            bars.counter("drawing"),
         )
     if as_json:
         print(json.dumps(found))

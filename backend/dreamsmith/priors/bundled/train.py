@@ -371,19 +371,15 @@ def train(
     elif start is not None:
         trainer.begin_with(start)
     with CountingBars(console) as bars:
-        tracing = bars.add_task("rendering views")
-        dataset = PropDataset(
-            views, seed, lambda done, total: bars.update(tracing, completed=done, total=total)
-        )
+        dataset = PropDataset(views, seed, bars.counter("rendering views"))
         if not goes_on and word_steps > 0:
-            learning = bars.add_task("learning words", total=word_steps)
             explained = trainer.learn_words(
                 dataset,
                 word_steps,
                 _WORD_BATCH,
-                lambda done, total: bars.update(learning, completed=done, total=total),
+                bars.counter("learning words"),
             )
-            bars.console.print(f"words explain {explained:.0%} of how pictures differ")
+            bars.say(f"words explain {explained:.0%} of how pictures differ")
             trainer.save(checkpoint)
         training = bars.add_task("training", total=steps, completed=trainer.step)
         last_save = last_sheet = last_line = time.monotonic()
@@ -402,7 +398,7 @@ def train(
                 last_line = now
                 mean = sum(losses) / len(losses)
                 losses.clear()
-                bars.console.print(
+                bars.say(
                     f"step {trainer.step} of {steps}, {resolution}x{resolution}, loss {mean:.4f}, "
                     f"{trainer.trained_seconds / 60:.0f} minutes trained"
                 )
