@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -28,6 +31,7 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from safetensors.torch import save_file
+from sentencepiece import SentencePieceTrainer
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -36,6 +40,7 @@ from transformers import (
     Qwen2Tokenizer,
     Qwen3Config,
     Qwen3ForCausalLM,
+    T5Tokenizer,
 )
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
@@ -43,7 +48,6 @@ from dreamsmith.priors.bundled.model import (
     build_pipeline,
     build_scheduler,
     build_text_encoder,
-    build_tokenizer,
 )
 from dreamsmith.priors.multiview import build_multiview_unet
 
@@ -53,7 +57,7 @@ TEXT_WIDTH = 32
 def pixel(prediction_type: str = "epsilon") -> IFPipeline:
     """DeepFloyd IF's first stage, with six output channels."""
     torch.manual_seed(0)
-    tokenizer = build_tokenizer()
+    tokenizer = t5_tokenizer()
     unet = UNet2DConditionModel(
         sample_size=16,
         in_channels=3,
@@ -70,6 +74,15 @@ def pixel(prediction_type: str = "epsilon") -> IFPipeline:
     pipeline.scheduler = DDPMScheduler.from_config(
         build_scheduler().config, prediction_type=prediction_type, clip_sample=False
     )
+    return pipeline
+
+
+def save_pixel(folder: Path, prediction_type: str = "epsilon") -> IFPipeline:
+    """As published: its tokenizer is a model of sentencepiece and no ``tokenizer.json``."""
+    pipeline = pixel(prediction_type)
+    pipeline.save_pretrained(folder)
+    (folder / "tokenizer" / "tokenizer.json").unlink()
+    _write_t5_tokenizer(folder / "tokenizer")
     return pipeline
 
 
@@ -107,8 +120,8 @@ def stable_diffusion_xl() -> StableDiffusionXLPipeline:
     )
 
 
-def stable_diffusion_3() -> StableDiffusion3Pipeline:
-    """Without its third text encoder, as it may be used."""
+def stable_diffusion_3(*, has_t5: bool = False) -> StableDiffusion3Pipeline:
+    """Without its third text encoder, as it may be used; or with it."""
     torch.manual_seed(0)
     return StableDiffusion3Pipeline(
         transformer=SD3Transformer2DModel(
@@ -130,9 +143,20 @@ def stable_diffusion_3() -> StableDiffusion3Pipeline:
         tokenizer=clip_tokenizer(),
         text_encoder_2=CLIPTextModelWithProjection(_clip_config()),
         tokenizer_2=clip_tokenizer(),
-        text_encoder_3=None,
-        tokenizer_3=None,
+        text_encoder_3=build_text_encoder(len(t5_tokenizer())) if has_t5 else None,
+        tokenizer_3=t5_tokenizer() if has_t5 else None,
     )
+
+
+def save_stable_diffusion_3_with_t5(folder: Path) -> StableDiffusion3Pipeline:
+    """As published: its third tokenizer lies there in both formats, under its older class name."""
+    pipeline = stable_diffusion_3(has_t5=True)
+    pipeline.save_pretrained(folder)
+    _write_t5_tokenizer(folder / "tokenizer_3")
+    index = json.loads((folder / "model_index.json").read_text())
+    index["tokenizer_3"] = ["transformers", "T5TokenizerFast"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return pipeline
 
 
 def flux2_klein(is_distilled: bool = False) -> Flux2KleinPipeline:
@@ -272,7 +296,7 @@ def _saved(build: Callable[..., Any], *arguments: object) -> Callable[[Path], No
 
 # How each family lies on disk.
 SAVERS: dict[str, Callable[[Path], object]] = {
-    "if": _saved(pixel),
+    "if": save_pixel,
     "sd15": _saved(stable_diffusion, "epsilon"),
     "sd21": _saved(stable_diffusion, "v_prediction"),
     "sdxl": _saved(stable_diffusion_xl),
@@ -336,6 +360,51 @@ def clip_tokenizer() -> CLIPTokenizer:
     return CLIPTokenizer(
         vocab={word: index for index, word in enumerate(words)}, merges=[], model_max_length=77
     )
+
+
+_SENTENCES = (
+    "a red mug, front view",
+    "a blue chair of wood, side view",
+    "a tree of gold, back view",
+    "the striped teapot is not a very large vase",
+    "mug number 0 1 2 3 4 5 6 7 8 9",
+)
+
+
+@cache
+def t5_pieces() -> bytes:
+    """A ``spiece.model`` like T5's, with few pieces: 0 pads, 1 ends, 2 is unknown."""
+    model = io.BytesIO()
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(_SENTENCES),
+        model_writer=model,
+        vocab_size=64,
+        hard_vocab_limit=False,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        num_threads=1,
+        minloglevel=2,
+    )
+    return model.getvalue()
+
+
+def _write_t5_tokenizer(folder: Path) -> None:
+    """The files that T5's tokenizer was published with."""
+    tokens: dict[str, object] = {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    tokens["additional_special_tokens"] = [f"<extra_id_{index}>" for index in range(100)]
+    settings = {"extra_ids": 100, "model_max_length": 512, "tokenizer_class": "T5Tokenizer"}
+    (folder / "special_tokens_map.json").write_text(json.dumps(tokens))
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokens | settings))
+    (folder / "spiece.model").write_bytes(t5_pieces())
+
+
+@cache
+def t5_tokenizer() -> T5Tokenizer:
+    with TemporaryDirectory() as folder:
+        _write_t5_tokenizer(Path(folder))
+        return T5Tokenizer.from_pretrained(folder)
 
 
 def _qwen_tokenizer() -> Qwen2Tokenizer:

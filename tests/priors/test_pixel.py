@@ -2,25 +2,25 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from diffusers import IFPipeline
+from sentencepiece import SentencePieceProcessor
 
 from dreamsmith.errors import PriorNotFound
 from dreamsmith.priors.load import load
 from dreamsmith.priors.pixel import PixelPrior
 from dreamsmith.priors.prior import Prior
-from tests.priors.pipelines import pixel
+from tests.priors.pipelines import pixel, save_pixel, t5_pieces
 
 
 @pytest.fixture(params=["epsilon", "v_prediction", "sample"])
 def saved(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[IFPipeline, Path]:
-    pipeline = pixel(request.param)
-    pipeline.save_pretrained(tmp_path / "model")
-    return pipeline, tmp_path / "model"
+    return save_pixel(tmp_path / "model", request.param), tmp_path / "model"
 
 
 def loaded(folder: Path) -> Prior:
@@ -53,6 +53,15 @@ def test_text_is_embedded_as_the_pipeline_does(saved: tuple[IFPipeline, Path]) -
     found = loaded(folder).encode_text(["a red mug", ""]).sequence
     assert torch.allclose(found[:1], expected, atol=1e-6)
     assert torch.allclose(found[1:], negative, atol=1e-6)
+
+
+def test_the_published_tokenizer_cuts_text_into_sentencepieces_pieces(tmp_path: Path) -> None:
+    save_pixel(tmp_path)
+    assert not (tmp_path / "tokenizer" / "tokenizer.json").exists()
+    prior: Any = loaded(tmp_path)
+    pieces = SentencePieceProcessor(model_proto=t5_pieces())
+    for text in ("a red mug, front view", "a türkis mug", ""):
+        assert prior.pipeline.tokenizer(text).input_ids == [*pieces.encode(text), pieces.eos_id()]
 
 
 def test_noise_is_added_as_the_scheduler_does(saved: tuple[IFPipeline, Path]) -> None:
@@ -99,10 +108,22 @@ def test_a_pipeline_of_another_family_is_refused_by_name(tmp_path: Path) -> None
 def test_weights_that_are_cut_short_are_refused_with_their_place(
     tmp_path: Path, monkeypatch: Any
 ) -> None:
-    pixel("epsilon").save_pretrained(tmp_path)
+    save_pixel(tmp_path)
     file = tmp_path / "unet" / "diffusion_pytorch_model.safetensors"
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(PriorNotFound, match="cannot be read"):
+        load(str(tmp_path), torch.device("cpu"), trainable=False)
+
+
+def test_a_library_that_is_missing_is_named_with_what_to_do(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    def needs_a_library(*given: object, **options: object) -> None:
+        import_module("library_of_nobody")
+
+    save_pixel(tmp_path)
+    monkeypatch.setattr(IFPipeline, "from_pretrained", needs_a_library)
+    with pytest.raises(PriorNotFound, match=r"missing here: .* `pip install library_of_nobody`"):
         load(str(tmp_path), torch.device("cpu"), trainable=False)
 
 

@@ -99,13 +99,18 @@ def load(
     dtype = torch.float32 if trainable else _fastest_dtype(device, family.half)
     # LoRA files add up without rounding; on a CPU there is memory enough to cast in place.
     first = torch.float32 if loras or device.type == "cpu" else dtype
+    where = str(file or folder)
     try:
         if index["_class_name"] == _MULTI_VIEW:
             pipeline = _multi_view_pipeline(folder, first)
         else:
             pipeline = _pipeline(index, family, folder, file, first)
+    except ImportError as error:
+        raise PriorNotFound(
+            f"the model in {where!r} needs a library that is missing here: "
+            f"{' '.join(str(error).split())}{_remedy(error)}"
+        ) from error
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        where = str(file or folder)
         raise PriorNotFound(f"the model in {where!r} cannot be read: {error}") from error
     for lora in loras:
         fuse(pipeline, lora)
@@ -151,6 +156,11 @@ def _multi_view_pipeline(folder: Path, dtype: torch.dtype) -> Any:
         feature_extractor=None,
         requires_safety_checker=False,
     )
+
+
+def _remedy(error: ImportError) -> str:
+    """What to do; nothing where the libraries' own words, which then name no module, say it."""
+    return f"; install it with `pip install {error.name}`" if error.name else ""
 
 
 def _fastest_dtype(device: torch.device, half: torch.dtype) -> torch.dtype:
