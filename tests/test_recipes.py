@@ -3,13 +3,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dreamsmith import request
 from dreamsmith.cli import run
 from dreamsmith.errors import InvalidRequest
-from dreamsmith.presets import settings_for
+from dreamsmith.presets import BUNDLED_PIXELS, recipe_report, settings_for
+from dreamsmith.priors.bundled.model import RESOLUTION
 from dreamsmith.recipes import RECIPES, recipe_named
 from dreamsmith.request import DistillationSettings, GenerationRequest
 from dreamsmith.service.servicers import requested
@@ -38,7 +41,6 @@ def test_a_recipe_is_a_request_that_is_allowed(name: str) -> None:
     # In the papers every one learns its background; the bundled prior cannot be shown one.
     assert settings.field.background == "learned"
     assert settings_for(asked).field == dataclasses.replace(recipe.field, background="random")
-    assert settings.field_steps == settings_for(GenerationRequest("a red mug")).field_steps
     # Later stages know of no hidden levels.
     assert settings.field.levels.last == 1
 
@@ -76,6 +78,104 @@ def test_prolificdreamer_distils_its_shape_by_sds_from_normals_and_its_texture_b
     plain = GenerationRequest("a red mug")
     assert plain.distillation.surface_pictures == "shaded" and not plain.learns
     assert dataclasses.replace(plain, distillation=recipe.distillation).surface_method == "sds"
+
+
+def steps_of(**asked: Any) -> tuple[int, int, int]:
+    settings = settings_for(GenerationRequest("a red mug", **asked))
+    return settings.field_steps, settings.surface_steps, settings.texture_steps
+
+
+def test_a_prior_that_is_not_the_bundled_one_is_given_the_papers_steps() -> None:
+    papers = {name: steps_of(recipe=name, prior="somebody/model") for name in RECIPES}
+    # Where the paper has no later stages, a quarter and an eighth, as in the preset standard.
+    assert papers == {
+        "dreamfusion": (15000, 3750, 1875),
+        "prolificdreamer": (25000, 15000, 30000),
+        "prolificdreamer-scene": (25000, 6250, 3125),
+        "ssd": (15000, 3750, 1875),
+        "mvdream": (10000, 2500, 1250),
+    }
+    for name, steps in papers.items():
+        # Every stage that is run is named with its number.
+        (said,) = (number for number in RECIPES[name].numbers if number.name == "steps")
+        stated = steps if name == "prolificdreamer" else steps[:1]
+        assert all(str(count) in said.paper for count in stated)
+        assert steps_of(recipe=name) == (800, 200, 100) and "bundled prior" in said.here
+
+
+def test_the_steps_that_are_asked_for_go_before_the_papers() -> None:
+    for prior in ("bundled", "somebody/model"):
+        assert steps_of(recipe="ssd", prior=prior, steps=80) == (80, 20, 10)
+    asked: dict[str, Any] = {"recipe": "prolificdreamer", "prior": "somebody/model"}
+    assert steps_of(**asked, steps=2500) == (2500, 1500, 3000)
+
+
+def test_a_preset_decides_on_sizes_alone_where_the_steps_are_the_papers() -> None:
+    asked: dict[str, Any] = {"recipe": "prolificdreamer", "prior": "somebody/model"}
+    draft, high = (
+        settings_for(GenerationRequest("a red mug", preset=preset, **asked))
+        for preset in ("draft", "high")
+    )
+    assert draft.face_budget < high.face_budget and draft.grid_resolution < high.grid_resolution
+    assert (draft.field_steps, draft.texture_steps) == (high.field_steps, high.texture_steps)
+
+
+def test_a_mesh_of_ones_own_is_painted_or_refined_in_the_papers_steps_too() -> None:
+    both = {"start": "mug.glb", "stages": ("surface", "texture")}
+    asked: dict[str, Any] = {"recipe": "prolificdreamer", "prior": "somebody/model"}
+    normals = RECIPES["prolificdreamer"].distillation
+    assert steps_of(**asked, start="mug.glb") == (0, 0, 30000)
+    assert steps_of(**asked, **both, distillation=normals) == (0, 15000, 30000)
+    assert steps_of(**asked, **both, distillation=normals, steps=30) == (0, 30, 30)
+    asked["recipe"] = "ssd"
+    assert steps_of(**asked, start="mug.glb") == (0, 0, 15000)
+    assert steps_of(**asked, **both) == (0, 15000, 1875)
+    asked["prior"] = "bundled"
+    assert steps_of(**asked, start="mug.glb") == (0, 0, 800)
+    assert steps_of(**asked, start="mug.glb", steps=30) == (0, 0, 30)
+
+
+def reported(**asked: Any) -> str:
+    return recipe_report(GenerationRequest("a red mug", **asked))
+
+
+def test_what_is_scaled_down_is_said_with_the_papers_number() -> None:
+    said = reported(recipe="ssd", preset="draft")
+    assert "scaled down for the bundled prior" in said
+    assert "240 steps of the field in place of the paper's 15000" in said
+    assert "at most 64 pixels in place of 512" in said and "drawn at random" in said
+    # DreamFusion's pictures are no larger.
+    assert "pixels" not in reported(recipe="dreamfusion")
+    assert "at most 32 pixels in place of 64" in reported(recipe="dreamfusion", resolution=32)
+    said = reported(recipe="ssd", steps=300)
+    assert "300 steps of the field, as was asked for, in place of the paper's 15000" in said
+    said = reported(recipe="ssd", start="mug.glb")
+    assert "800 steps of the texture in place of the paper's 15000 of the field" in said
+    said = reported(recipe="prolificdreamer", start="mug.glb")
+    assert said.endswith("800 steps of the texture in place of the paper's 30000")
+    assert BUNDLED_PIXELS == RESOLUTION
+
+
+def test_what_is_not_scaled_down_is_not_said_to_be() -> None:
+    for name in RECIPES:
+        said = reported(recipe=name, prior="somebody/model")
+        assert said == f"recipe {name}: {RECIPES[name].steps} steps of the field as in the paper"
+    said = reported(recipe="ssd", prior="somebody/model", steps=300)
+    assert "in place of the paper's 15000" in said and "scaled" not in said
+
+
+def test_a_generation_says_so_first(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr("dreamsmith.generate.generate", lambda *_, **__: iter(()))
+    output = str(tmp_path / "mug.glb")
+    run(["generate", "a red mug", "-o", output, "--recipe", "mvdream", "--preset", "draft"])
+    said = capsys.readouterr().err
+    assert "recipe mvdream, scaled down for the bundled prior" in said
+    assert "240 steps of the field in place of the paper's 10000" in said
+    assert "dreamsmith recipe show mvdream" in said
+    run(["generate", "a red mug", "-o", output])
+    assert "recipe" not in capsys.readouterr().err
 
 
 def test_without_a_recipe_the_field_is_our_own() -> None:

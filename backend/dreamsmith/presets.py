@@ -11,6 +11,8 @@ from dreamsmith.recipes import recipe_named
 from dreamsmith.request import GenerationRequest
 from dreamsmith.settings import Settings
 
+# As `dreamsmith.priors.bundled.model` builds it, which is too heavy to ask here.
+BUNDLED_PIXELS: Final = 64
 _PRESETS: Final[dict[str, Settings]] = {
     "draft": Settings(
         field_steps=240,
@@ -48,37 +50,44 @@ _PRESETS: Final[dict[str, Settings]] = {
 def settings_for(request: GenerationRequest) -> Settings:
     """The preset's numbers, the recipe's in their place, and what the request says in theirs.
 
+    A recipe brings the paper's steps, and the preset decides on sizes alone. Not so with the
+    bundled prior, which is made for a computer without a GPU: the preset's steps stay. It was
+    trained on random backgrounds, too: no recipe has it learn one.
+
     ``request.steps`` scales the later stages with the field stage. A mesh that is painted or
-    refined has as many steps for that; so has one whose shape alone is refined, to be painted. The
-    bundled prior was trained on random backgrounds: no recipe has it learn one.
+    refined has as many steps for that, unless the recipe knows how many these stages have; so has
+    one whose shape alone is refined, to be painted.
     """
     settings = _PRESETS[request.preset]
+    later_steps = None
     if request.recipe:
         recipe = recipe_named(request.recipe)
         field = recipe.field
         if request.prior == BUNDLED:
             field = dataclasses.replace(field, background="random")
+        else:
+            settings = _in_steps(settings, recipe.steps)
+            later_steps = recipe.later_steps
         settings = dataclasses.replace(
             settings,
             field=field,
             batch_size=recipe.batch_size,
             render_resolution=recipe.render_resolution,
         )
+    if later_steps is not None:
+        surface, texture = later_steps
+        settings = dataclasses.replace(settings, surface_steps=surface, texture_steps=texture)
     if request.steps is not None:
-        scale = request.steps / settings.field_steps
-        settings = dataclasses.replace(
-            settings,
-            field_steps=request.steps,
-            surface_steps=max(1, round(settings.surface_steps * scale)),
-            texture_steps=max(1, round(settings.texture_steps * scale)),
-        )
+        settings = _in_steps(settings, request.steps)
+        later_steps = None
     if request.start:
         whole = settings.field_steps
+        surface, texture = later_steps or (whole, whole)
         settings = dataclasses.replace(
             settings,
             field_steps=0,
-            surface_steps=whole if request.refines else 0,
-            texture_steps=whole if request.paints_from_nothing else settings.texture_steps,
+            surface_steps=surface if request.refines else 0,
+            texture_steps=texture if request.paints_from_nothing else settings.texture_steps,
         )
     if request.resolution is not None:
         settings = dataclasses.replace(
@@ -90,4 +99,56 @@ def settings_for(request: GenerationRequest) -> Settings:
         settings,
         face_budget=request.face_budget or settings.face_budget,
         texture_size=request.texture_size or settings.texture_size,
+    )
+
+
+def recipe_report(request: GenerationRequest) -> str:
+    """In how many steps a recipe is run, and what was scaled down, with the paper's numbers.
+
+    Args:
+        request: with a recipe.
+    """
+    recipe = recipe_named(request.recipe)
+    stage, steps = _first_stage(settings_for(request))
+    # What a prior that is not the bundled one is given.
+    unscaled = dataclasses.replace(request, prior="", steps=None)
+    _, paper_steps = _first_stage(settings_for(unscaled))
+    said = f"{steps} steps of the {stage}"
+    if request.steps is not None:
+        said += ", as was asked for,"
+    said += (
+        " as in the paper" if steps == paper_steps else f" in place of the paper's {paper_steps}"
+    )
+    if stage != "field" and recipe.later_steps is None:
+        said += " of the field"
+    if request.prior != BUNDLED:
+        return f"recipe {recipe.name}: {said}"
+    if stage == "field":
+        pixels = min(BUNDLED_PIXELS, request.resolution or BUNDLED_PIXELS)
+        if pixels < recipe.most_pixels:
+            said += f"; pictures of at most {pixels} pixels in place of {recipe.most_pixels}"
+        said += "; a background drawn at random in place of a learned one"
+    return (
+        f"recipe {recipe.name}, scaled down for the bundled prior, which is small and made for a "
+        f"computer without a GPU: {said}"
+    )
+
+
+def _first_stage(settings: Settings) -> tuple[str, int]:
+    """Its name and steps; a mesh of the user's skips the field."""
+    if settings.field_steps:
+        return "field", settings.field_steps
+    if settings.surface_steps:
+        return "surface", settings.surface_steps
+    return "texture", settings.texture_steps
+
+
+def _in_steps(settings: Settings, field_steps: int) -> Settings:
+    """The later stages scaled with the field stage."""
+    scale = field_steps / settings.field_steps
+    return dataclasses.replace(
+        settings,
+        field_steps=field_steps,
+        surface_steps=max(1, round(settings.surface_steps * scale)),
+        texture_steps=max(1, round(settings.texture_steps * scale)),
     )

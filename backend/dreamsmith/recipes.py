@@ -45,9 +45,12 @@ class Recipe:
         distillation: of the request.
         cameras: of the request.
         field: of the field stage.
+        steps: of the field stage, with any prior but the bundled one.
         batch_size: cameras a step of the field stage.
         render_resolution: edge of its pictures, unless the prior's are smaller.
         numbers: all of it, with sources.
+        later_steps: likewise of the surface and of the texture stage; None where the paper has
+            none: in the preset's proportion to the field stage.
     """
 
     name: str
@@ -56,9 +59,17 @@ class Recipe:
     distillation: DistillationSettings
     cameras: CameraRanges
     field: FieldSettings
+    steps: int
     batch_size: int
     render_resolution: int
     numbers: tuple[Number, ...]
+    later_steps: tuple[int, int] | None = None
+
+    @property
+    def most_pixels(self) -> int:
+        """The largest edge of the field stage's pictures."""
+        fine = self.field.fine_resolution if self.field.fine_from < 1 else 0
+        return max(self.render_resolution, fine)
 
 
 _DEFAULT_CAMERAS: Final = CameraRanges()
@@ -66,7 +77,17 @@ _DREAMFUSION_SHADING: Final = Shading(
     albedo_until=0.07, albedo=0.25, textureless=0.375, least_ambient=0.1, most_ambient=0.1
 )
 _STEPS: Final = Number(
-    "steps", "", "", "the preset's; step numbers of the paper become shares of the stage"
+    "steps",
+    "",
+    "",
+    "with the bundled prior the preset's, and step numbers become shares of the stage; with "
+    "another the paper's; --steps goes before either",
+)
+_LATER_STAGES: Final = Number(
+    "later stages",
+    "none that is distilled",
+    "",
+    "surface and texture, of the same method, in the preset's proportion to the field's steps",
 )
 _DISTANCE: Final = Number(
     "camera distance",
@@ -103,6 +124,7 @@ RECIPES: Final[dict[str, Recipe]] = {
                 shading=_DREAMFUSION_SHADING,
                 background="learned",
             ),
+            steps=15_000,
             batch_size=4,
             render_resolution=64,
             numbers=(
@@ -154,10 +176,14 @@ RECIPES: Final[dict[str, Recipe]] = {
                 fine_batch_size=1,
                 fine_resolution=512,
             ),
+            steps=25_000,
             batch_size=1,
             render_resolution=64,
             numbers=(
-                _steps("25000", "section 5"),
+                _steps(
+                    "25000; then 15000 of the surface and 30000 of the texture",
+                    "the paper's own code; threestudio",
+                ),
                 Number("guidance scale", "7.5", "section 5"),
                 Number(
                     "noise levels",
@@ -195,6 +221,7 @@ RECIPES: Final[dict[str, Recipe]] = {
                 Number("texture stage", "VSD on the shape, which is fixed", "threestudio"),
                 _BACKGROUND,
             ),
+            later_steps=(15_000, 30_000),
         ),
         Recipe(
             name="prolificdreamer-scene",
@@ -217,6 +244,7 @@ RECIPES: Final[dict[str, Recipe]] = {
                 background="learned",
                 annealed_after=0.4,
             ),
+            steps=25_000,
             batch_size=1,
             render_resolution=256,
             numbers=(
@@ -288,6 +316,7 @@ RECIPES: Final[dict[str, Recipe]] = {
                 fine_batch_size=1,
                 fine_resolution=512,
             ),
+            steps=15_000,
             batch_size=12,
             render_resolution=64,
             numbers=(
@@ -336,6 +365,7 @@ RECIPES: Final[dict[str, Recipe]] = {
                 fine_batch_size=4,
                 fine_resolution=256,
             ),
+            steps=10_000,
             batch_size=8,
             render_resolution=64,
             numbers=(

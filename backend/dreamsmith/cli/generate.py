@@ -106,13 +106,10 @@ def generate(
     make_folder(folder)
 
     if request.recipe:
-        from dreamsmith.presets import settings_for
+        from dreamsmith.presets import recipe_report
 
-        print(
-            f"recipe {request.recipe}, scaled to the preset: {settings_for(request).field_steps} "
-            f"steps of the field; `dreamsmith recipe show {request.recipe}` says what differs",
-            file=sys.stderr,
-        )
+        more = f"`dreamsmith recipe show {request.recipe}` says what else differs from the paper"
+        print(f"{recipe_report(request)}; {more}", file=sys.stderr)
     if not resume:
         checkpoint.discard_checkpoint(folder)
     elif checkpoint.read_checkpoint(folder, request.fingerprint()) is None:
