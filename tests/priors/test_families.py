@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import DDIMScheduler
 
-from dreamsmith.cameras import sample_cameras
+from dreamsmith.cameras import Cameras, sample_cameras
 from dreamsmith.distillation.guidance import Guidance
 from dreamsmith.errors import PriorNotFound
 from dreamsmith.events import AssetReady
@@ -120,8 +121,6 @@ def test_the_same_seed_gives_the_same_steps(family: str, folders: Callable[[str]
 def test_the_noise_agrees_with_the_familys_own_scheduler(
     family: str, folders: Callable[[str], Path]
 ) -> None:
-    from diffusers import DDIMScheduler
-
     prior = loaded(folders(family))
     x_t, t, text = noisy(prior)
     pipeline = prior.pipeline  # type: ignore[attr-defined]
@@ -155,25 +154,46 @@ def test_sdxl_noise_agrees_with_its_own_pipeline(folders: Callable[[str], Path])
     assert torch.allclose(prior.predict(x_t, t, text)[:1], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", ["sd3", "flux2"])
-def test_flow_noise_agrees_with_the_flow_scheduler(
-    family: str, folders: Callable[[str], Path]
-) -> None:
-    """One step of the scheduler from t to 0 along a velocity ends on x_0: x_t = (1-t) x_0 + t e."""
-    prior = loaded(folders(family))
+def flow_noise(
+    scheduler: Any, sigma: float, x_t: torch.Tensor, network: Callable[[torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    """The noise in ``x_t`` where the scheduler's own step from ``sigma`` to 0 ends on x_0.
+
+    Args:
+        scheduler: of rectified flow, which shifts what it is given.
+        sigma: the share of noise in ``x_t``.
+        x_t: one noisy picture, shape (1, C, H, W).
+        network: the velocity at one of the scheduler's timesteps.
+    """
+    scheduler.set_timesteps(sigmas=[sigma / (scheduler.shift - (scheduler.shift - 1) * sigma)])
+    (timestep,) = scheduler.timesteps
+    clean = scheduler.step(network(timestep), timestep, x_t).prev_sample
+    share = scheduler.sigmas[0]
+    return (x_t - (1 - share) * clean) / share
+
+
+@pytest.mark.parametrize("has_t5", [False, True], ids=["two encoders", "three encoders"])
+def test_sd3_noise_agrees_with_its_own_pipeline_and_scheduler(has_t5: bool, tmp_path: Path) -> None:
+    save = pipelines.save_stable_diffusion_3_with_t5 if has_t5 else SAVERS["sd3"]
+    save(tmp_path)
+    prior = loaded(tmp_path)
     x_t, t, text = noisy(prior)
     found = prior.predict(x_t, t, text)
-    alpha, sigma = prior.alpha_sigma(t)
-    velocity = (found - x_t) / alpha[:, None, None, None]
-    scheduler = prior.pipeline.scheduler  # type: ignore[attr-defined]
+    pipeline = pipelines.stable_diffusion_3(has_t5=has_t5)
+    sequence, _, pooled, _ = pipeline.encode_prompt(PROMPTS, None, None)
     for row in range(len(t)):
-        scheduler.set_timesteps(sigmas=[float(sigma[row])], mu=0.0)
-        scheduler.sigmas = torch.tensor([float(sigma[row]), 0.0])
-        clean = scheduler.step(
-            velocity[row : row + 1], scheduler.timesteps[0], x_t[row : row + 1]
-        ).prev_sample
-        expected = (x_t[row] - alpha[row] * clean[0]) / sigma[row]
-        assert torch.allclose(found[row], expected, atol=1e-4)
+
+        def network(timestep: torch.Tensor, one: slice = slice(row, row + 1)) -> torch.Tensor:
+            return pipeline.transformer(
+                hidden_states=x_t[one],
+                timestep=timestep.expand(1),
+                encoder_hidden_states=sequence[one],
+                pooled_projections=pooled[one],
+            ).sample
+
+        sigma = float(prior.alpha_sigma(t)[1][row])
+        expected = flow_noise(pipeline.scheduler, sigma, x_t[row : row + 1], network)
+        assert torch.allclose(found[row], expected[0], atol=1e-5)
 
 
 def test_flux_latents_and_outputs_are_its_pipelines(folders: Callable[[str], Path]) -> None:
@@ -184,16 +204,53 @@ def test_flux_latents_and_outputs_are_its_pipelines(folders: Callable[[str], Pat
     assert torch.allclose(prior.encode_image(images), expected, atol=1e-5)
     x_t, t = expected, torch.tensor([0.4])
     embeddings, text_ids = pipeline.encode_prompt(PROMPTS[0])
-    output = pipeline.transformer(
-        hidden_states=pipeline._pack_latents(x_t),
-        timestep=prior.alpha_sigma(t)[1],
-        encoder_hidden_states=embeddings,
-        txt_ids=text_ids,
-        img_ids=pipeline._prepare_latent_ids(x_t),
-    ).sample
-    velocity = pipeline._unpack_latents_with_ids(output, pipeline._prepare_latent_ids(x_t))
+    positions = pipeline._prepare_latent_ids(x_t)
+
+    def network(timestep: torch.Tensor) -> torch.Tensor:
+        output = pipeline.transformer(
+            hidden_states=pipeline._pack_latents(x_t),
+            timestep=timestep.expand(1) / 1000,
+            encoder_hidden_states=embeddings,
+            txt_ids=text_ids,
+            img_ids=positions,
+        ).sample
+        return pipeline._unpack_latents_with_ids(output, positions)
+
     found = prior.predict(x_t, t, prior.encode_text(PROMPTS[:1]))
-    assert torch.allclose(found, x_t + prior.alpha_sigma(t)[0] * velocity, atol=1e-5)
+    noise = flow_noise(pipeline.scheduler, float(prior.alpha_sigma(t)[1]), x_t, network)
+    assert torch.allclose(found, noise, atol=1e-5)
+
+
+# Row by row what MVDream was trained with (`get_camera` of its code): on the unit sphere, from -Y,
+# +X, +Y and -X, the columns right, up, backward and position.
+MULTI_VIEW_CAMERAS = (
+    (1, 0, 0, 0, 0, 0, -1, -1, 0, 1, 0, 0, 0, 0, 0, 1),
+    (0, 0, 1, 1, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1),
+    (-1, 0, 0, 0, 0, 0, 1, 1, 0, 1, 0, 0, 0, 0, 0, 1),
+    (0, 0, -1, -1, -1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1),
+)
+
+
+def test_multi_view_noise_agrees_with_its_unet_and_scheduler(tmp_path: Path) -> None:
+    unet = pipelines.save_multi_view(tmp_path).eval()
+    prior = loaded(tmp_path)
+    x_t, _, _ = noisy(prior)
+    t, timestep = torch.full((4,), 0.4), round(0.4 * 999)
+    prompts = ["a mug, front view", "a mug, side view", "a mug, back view", "a mug"]
+    angles = torch.tensor([0.0, 90.0, 180.0, 270.0])
+    level, far, wide = torch.zeros(4), torch.full((4,), 2.5), torch.full((4,), 40.0)
+    cameras = Cameras.from_degrees(angles, level, far, wide).camera_to_world
+    found = prior.predict(x_t, t, prior.encode_text(prompts), cameras)
+    text, _ = pipelines.stable_diffusion().encode_prompt(
+        prompts, "cpu", 1, do_classifier_free_guidance=False
+    )
+    output = unet(x_t, timestep, text, class_labels=torch.tensor(MULTI_VIEW_CAMERAS).float()).sample
+    scheduler = DDIMScheduler.from_pretrained(tmp_path / "scheduler")
+    scheduler.set_timesteps(1000)
+    clean = scheduler.step(output, timestep, x_t).pred_original_sample
+    alpha_bar = scheduler.alphas_cumprod[timestep]
+    expected = (x_t - alpha_bar.sqrt() * clean) / (1 - alpha_bar).sqrt()
+    assert torch.allclose(found, expected, atol=1e-5)
 
 
 def test_multi_view_weights_load_under_their_published_names(tmp_path: Path) -> None:
