@@ -22,8 +22,9 @@ def encode(prompts: Sequence[str]) -> Text:
     return Text(torch.tensor(rows)[:, None], torch.tensor(rows))
 
 
-PRIOR: Any = SimpleNamespace(encode_text=encode, exact_views=False)
-EXACT: Any = SimpleNamespace(encode_text=encode, exact_views=True)
+PRIOR: Any = SimpleNamespace(encode_text=encode, exact_views=False, group=1)
+EXACT: Any = SimpleNamespace(encode_text=encode, exact_views=True, group=1)
+MULTI_VIEW: Any = SimpleNamespace(encode_text=encode, exact_views=False, group=4)
 
 
 def prompts(negative: str = "") -> Prompts:
@@ -63,6 +64,11 @@ def test_a_prior_that_knows_the_words_is_told_the_view_exactly() -> None:
     assert words(made.plain(1)) == [{}]
     # Perp-Neg speaks of the four plain views, whatever the prior knows.
     assert words(made.avoiding_other_views(seen(0)).wanted) == [{"front": 1}]
+
+
+def test_a_prior_that_is_given_the_cameras_is_not_told_the_view() -> None:
+    made = Prompts(GenerationRequest("a mug"), MULTI_VIEW)
+    assert words(made.seen_from(seen(0, 90, 180, elevation=70))) == [{}] * 3
 
 
 def test_a_scene_is_called_the_same_from_everywhere() -> None:

@@ -40,7 +40,8 @@ class AvoidedViews:
 class Prompts:
     """A request's prompt, plain and from each side, and its negative prompt (DreamFusion 3.2).
 
-    A scene has no sides: its prompt is plain in every view.
+    A scene has no sides: its prompt is plain in every view. So it is for a multi-view prior, which
+    is given the cameras themselves (MVDream, section 4.2).
     """
 
     def __init__(self, request: GenerationRequest, prior: Prior) -> None:
@@ -50,9 +51,9 @@ class Prompts:
         if prior.exact_views:
             phrases += EXACT_VIEW_PHRASES
             self._seen_phrases = exact_view_phrases
+        is_plain = request.is_scene or prior.group > 1
         views = [
-            request.prompt if request.is_scene else f"{request.prompt}, {phrase}"
-            for phrase in phrases
+            request.prompt if is_plain else f"{request.prompt}, {phrase}" for phrase in phrases
         ]
         self._texts = prior.encode_text([*views, request.prompt, request.negative_prompt, ""])
         # Some are both plain and exact: the same text.

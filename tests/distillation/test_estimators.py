@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dreamsmith.distillation.estimators import (
+    MODE_SEEKING,
     classifier_free,
     clip,
+    coefficients,
     csd,
     mix_negative,
     perp_neg,
@@ -117,6 +119,39 @@ def test_sds_is_disengaging_plus_seeking_plus_variance_reduction(
 ) -> None:
     expected = (scale - 1) * csd(**given_) + given_["eps_text"] - given_["noise"]
     torch.testing.assert_close(sds(**given_, guidance_scale=scale), expected)
+
+
+@given(predictions(st.just(torch.float64)), st.floats(-20, 100))
+@settings(deadline=None, max_examples=40)
+def test_linear_estimators_are_rows_of_one_table(
+    given_: dict[str, torch.Tensor], scale: float
+) -> None:
+    terms = {name: given_[name] for name in ("eps_text", "eps_uncond", "noise")}
+    own = given_["eps_text"].roll(1, -1) - 0.3 * given_["noise"]
+    above = {**given_, "t": torch.full_like(given_["t"], 0.5)}
+    for method, estimate in {
+        "sds": sds(**given_, guidance_scale=scale),
+        "vsd": vsd(**given_, eps_particle=own, guidance_scale=scale),
+        "csd": csd(**given_),
+        "ssd": ssd(**above, threshold=0.4),
+    }.items():
+        row = coefficients(method, scale)
+        torch.testing.assert_close(row.combine(**terms, eps_particle=own), estimate)
+        assert row.text + row.uncond + row.particle + row.noise == pytest.approx(0, abs=1e-12)
+    # Without guidance SDS seeks modes and nothing else.
+    torch.testing.assert_close(MODE_SEEKING.combine(**terms), sds(**given_, guidance_scale=1.0))
+    with pytest.raises(ValueError, match="choose sds, vsd, csd, ssd"):
+        coefficients("sd")
+
+
+@given(predictions(st.just(torch.float64)))
+@settings(deadline=None, max_examples=20)
+def test_vsd_moves_against_the_score_of_the_renderings(given_: dict[str, torch.Tensor]) -> None:
+    one, other = given_["noise"] * 0.9, given_["eps_text"].roll(1, -1)
+    apart = vsd(**given_, eps_particle=one, guidance_scale=7.5) - vsd(
+        **given_, eps_particle=other, guidance_scale=7.5
+    )
+    torch.testing.assert_close(apart, other - one)
 
 
 ESTIMATORS = {
@@ -231,6 +266,21 @@ def test_rescaled_guidance_has_the_contrast_that_the_text_alone_has(
     torch.testing.assert_close(whole.std(dims), picture(text).std(dims), rtol=1e-6, atol=1e-9)
     mixed = share * whole + (1 - share) * picture(guided)
     torch.testing.assert_close(picture(rescaled(share)), mixed, rtol=1e-6, atol=1e-6)
+
+
+def test_views_of_one_object_are_rescaled_alike() -> None:
+    generator = torch.Generator().manual_seed(0)
+    guided, text, x_t = (
+        torch.randn(8, 3, 4, 4, generator=generator, dtype=torch.float64) for _ in range(3)
+    )
+    alpha, sigma = torch.full((8,), 0.8), torch.full((8,), 0.6)
+    rescaled = rescale_guidance(guided, text, x_t, alpha, sigma, 1.0, group=4)
+    for views in (slice(4), slice(4, 8)):
+        pictures = [((x_t - 0.6 * eps) / 0.8)[views] for eps in (rescaled, text, guided)]
+        torch.testing.assert_close(pictures[0].std(), pictures[1].std())
+        # One factor for all four: what one view has more of than another it still has.
+        factor = pictures[0] / pictures[2]
+        torch.testing.assert_close(factor, factor[:1, :1, :1, :1].expand_as(factor))
 
 
 @given(predictions(st.just(torch.float64)), st.floats(0, 1))

@@ -5,12 +5,77 @@ Pure functions. Tensors named ``eps_*`` are noises predicted for ``x_t = a_t x +
 and without the text and by the score of the renderings; ``noise`` is the one that was added. All
 have the shape of ``noise``, (B, ...), and the result has it too. ``t`` are noise levels in [0, 1],
 shape (B,). A sample's result does not depend on the rest of its batch. No function needs gradients.
+
+All but the lower branch of SSD are linear in the predictions: `coefficients` has them as rows of
+one table.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Final
+
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """How much of each prediction an estimator takes, after the table that CSD's authors use.
+
+    Every one of them takes 0 in all: what all predictions share moves nothing.
+
+    Attributes:
+        text: of ``eps_text``.
+        uncond: of ``eps_uncond``.
+        particle: of ``eps_particle``, the score of the renderings themselves.
+        noise: of the noise that was added.
+    """
+
+    text: float
+    uncond: float = 0.0
+    particle: float = 0.0
+    noise: float = 0.0
+
+    def combine(
+        self,
+        *,
+        eps_text: Tensor,
+        eps_uncond: Tensor,
+        noise: Tensor,
+        eps_particle: Tensor | None = None,
+    ) -> Tensor:
+        """Their sum, shape (B, ...).
+
+        Large guidance cancels here, which half precision does not bear: the estimators below group
+        their terms instead.
+        """
+        total = self.text * eps_text + self.uncond * eps_uncond + self.noise * noise
+        return total if eps_particle is None else total + self.particle * eps_particle
+
+
+# The mode-seeking term with the noise taken off (SSD, section 3.2): SDS without guidance.
+MODE_SEEKING: Final = Coefficients(text=1.0, noise=-1.0)
+
+
+def coefficients(method: str, guidance_scale: float = 1.0) -> Coefficients:
+    """The row of ``sds``, ``vsd`` or ``csd``, and of ``ssd`` above its threshold.
+
+    Args:
+        method: the estimator's name.
+        guidance_scale: of ``sds`` and ``vsd``.
+
+    Raises:
+        ValueError: there is no such estimator.
+    """
+    guided = {"text": guidance_scale, "uncond": 1.0 - guidance_scale}
+    if method == "sds":
+        return Coefficients(**guided, noise=-1.0)
+    if method == "vsd":
+        return Coefficients(**guided, particle=-1.0)
+    if method in ("csd", "ssd"):
+        return Coefficients(text=1.0, uncond=-1.0)
+    raise ValueError(f"{method!r} is no estimator: choose sds, vsd, csd, ssd")
 
 
 def classifier_free(eps_text: Tensor, eps_uncond: Tensor, guidance_scale: float) -> Tensor:
@@ -22,7 +87,13 @@ def classifier_free(eps_text: Tensor, eps_uncond: Tensor, guidance_scale: float)
 
 
 def rescale_guidance(
-    eps_guided: Tensor, eps_text: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor, share: float
+    eps_guided: Tensor,
+    eps_text: Tensor,
+    x_t: Tensor,
+    alpha: Tensor,
+    sigma: Tensor,
+    share: float,
+    group: int = 1,
 ) -> Tensor:
     """Guidance without the contrast it adds (Lin et al. 2023, section 3.4; MVDream, section 4.2).
 
@@ -36,12 +107,14 @@ def rescale_guidance(
         alpha: of the signal in ``x_t``, above 0, shape (B,).
         sigma: of the noise in it, above 0, shape (B,).
         share: how much of the rescaled picture, 0 (``eps_guided`` itself) to 1; MVDream: 0.5.
+        group: how many pictures in a row show one object and have their deviation in common.
     """
     precision = torch.promote_types(x_t.dtype, torch.float32)
     a, s = (scale.to(precision).view(-1, *[1] * (x_t.dim() - 1)) for scale in (alpha, sigma))
     seen, with_guidance, text = (part.to(precision) for part in (x_t, eps_guided, eps_text))
     guided, plain = (seen - s * with_guidance) / a, (seen - s * text) / a
-    factor = _deviation(plain) / _deviation(guided).clamp(min=torch.finfo(precision).tiny)
+    tiny = torch.finfo(precision).tiny
+    factor = _deviation(plain, group) / _deviation(guided, group).clamp(min=tiny)
     return (with_guidance + a / s * share * (1 - factor) * guided).to(eps_guided.dtype)
 
 
@@ -146,9 +219,10 @@ def _inner(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum(dim=tuple(range(1, a.dim())), keepdim=True)
 
 
-def _deviation(a: Tensor) -> Tensor:
-    """Standard deviation of each sample, with dimensions kept."""
-    return a.std(dim=tuple(range(1, a.dim())), keepdim=True)
+def _deviation(a: Tensor, group: int) -> Tensor:
+    """Standard deviation of each ``group`` of samples, for each of them, with dimensions kept."""
+    of_groups = a.unflatten(0, (-1, group)).flatten(1).std(dim=1)
+    return of_groups.repeat_interleave(group).view(-1, *[1] * (a.dim() - 1))
 
 
 def _norm(a: Tensor) -> Tensor:

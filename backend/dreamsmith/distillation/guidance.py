@@ -44,6 +44,7 @@ class Guidance:
                 learning_rate=lora_learning_rate(
                     job.settings.field_steps or job.settings.texture_steps
                 ),
+                objective=self._settings.lora_objective,
             )
             if job.request.learns
             else None
@@ -149,7 +150,9 @@ class Guidance:
             guided = classifier_free(eps_text, eps_uncond, scale)
             levels, share = self._prior.alpha_sigma(t), self._settings.guidance_rescale
             # It holds its guidance already.
-            seen["eps_text"] = rescale_guidance(guided, eps_text, x_t, *levels, share)
+            seen["eps_text"] = rescale_guidance(
+                guided, eps_text, x_t, *levels, share, self._prior.group
+            )
             scale = 1.0
         if self._particle is None or method != "vsd":
             return sds(**seen, guidance_scale=scale)

@@ -25,7 +25,7 @@ from rich.table import Table
 from torch import Tensor
 
 from dreamsmith.asset.preview import png_bytes
-from dreamsmith.distillation.estimators import csd, sds, ssd, vsd
+from dreamsmith.distillation.estimators import MODE_SEEKING, csd, sds, ssd, vsd
 from dreamsmith.files import write_atomic
 
 # Of the text; and what else there is without it.
@@ -44,13 +44,10 @@ _DRAWS: Final = 8
 Estimator = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
-def seeking(text: Tensor, uncond: Tensor, particle: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-    """The mode-seeking term alone, with the noise that was added taken off."""
-    return text - noise
-
-
 ESTIMATORS: Final[dict[str, Estimator]] = {
-    "mode seeking": seeking,
+    "mode seeking": lambda text, uncond, particle, noise, t: MODE_SEEKING.combine(
+        eps_text=text, eps_uncond=uncond, noise=noise
+    ),
     "sds 7.5": lambda text, uncond, particle, noise, t: sds(
         eps_text=text, eps_uncond=uncond, noise=noise, t=t, guidance_scale=7.5
     ),
