@@ -187,6 +187,7 @@ def test_a_setting_that_is_not_there_says_which_are(text: str, message: str) -> 
         (DistillationSettings(clip=0.0), "leave it out"),
         (DistillationSettings(surface_pictures="depth"), "choose shaded, normals"),
         (DistillationSettings(surface_method="ssdd"), "choose ssd, sds, vsd, csd"),
+        (DistillationSettings(lora_objective="v"), "choose epsilon, velocity"),
     ],
 )
 def test_a_setting_out_of_range_is_refused(settings: DistillationSettings, message: str) -> None:

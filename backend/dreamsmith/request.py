@@ -30,6 +30,8 @@ SCENE_RECIPES: Final = ("prolificdreamer-scene",)
 OMEGAS: Final = ("sigma_squared", "constant", "alpha_sigma_squared", "sigma_over_alpha")
 # What the surface stage shows the prior: the object in its colours and a light, or its normals.
 SURFACE_PICTURES: Final = ("shaded", "normals")
+# Explained in `dreamsmith.distillation.lora`.
+LORA_OBJECTIVES: Final = ("epsilon", "velocity")
 MAXIMUM_PROMPT_LENGTH: Final = 2000
 MAXIMUM_STEPS: Final = 100_000
 MAXIMUM_SEED: Final = 2**63 - 1
@@ -128,7 +130,7 @@ class DistillationSettings:
         guidance_rescale: of SDS and VSD, share of the guided picture that keeps the contrast of the
             one without guidance, 0 to 1.
         threshold: the noise level M up to which SSD seeks modes, 0 to 1; None: the prior's, which
-            is the paper's 0.2 but for priors in pixel space.
+            is the paper's 0.2 but for the bundled one.
         omega: weight of a noise level: ``sigma_squared``, ``constant``, ``alpha_sigma_squared`` or
             ``sigma_over_alpha``.
         time_schedule: noise levels of the field stage: ``uniform``, ``annealed``, ``falling`` or
@@ -143,6 +145,8 @@ class DistillationSettings:
             then left to the texture stage.
         surface_method: the estimator of the surface stage, its guidance scale being the prior's;
             empty: the request's.
+        lora_objective: what VSD's LoRA learns to predict of the renderings: ``epsilon``, the noise,
+            or ``velocity``, which counts high noise levels more.
     """
 
     guidance_scale: float | None = None
@@ -155,6 +159,7 @@ class DistillationSettings:
     clip: float | None = None
     surface_pictures: str = "shaded"
     surface_method: str = ""
+    lora_objective: str = "epsilon"
 
     @classmethod
     def parse(
@@ -184,6 +189,7 @@ class DistillationSettings:
         _one_of("surface pictures", self.surface_pictures, SURFACE_PICTURES)
         if self.surface_method:
             _one_of("surface method", self.surface_method, METHODS)
+        _one_of("lora objective", self.lora_objective, LORA_OBJECTIVES)
         for name, value, highest in (
             ("guidance scale", self.guidance_scale, 1000.0),
             ("guidance rescale", self.guidance_rescale, 1.0),

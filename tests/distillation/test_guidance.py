@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from dreamsmith.cameras import sample_cameras
+from dreamsmith.cameras import Cameras, sample_cameras
+from dreamsmith.distillation.estimators import csd, sds, ssd
 from dreamsmith.distillation.guidance import Guidance
 from dreamsmith.job import Job
 from dreamsmith.presets import settings_for
@@ -37,6 +38,77 @@ def update(
     guidance.loss(images, cameras, (0.1, 0.9), negative_share).backward()
     assert images.grad is not None
     return images.grad
+
+
+def guided(method: str, **settings: Any) -> tuple[Job, Guidance, torch.Tensor, Cameras]:
+    """A method on two given pictures, and from where they were taken."""
+    request = GenerationRequest(
+        "a red mug", method=method, distillation=DistillationSettings(**settings)
+    ).validated()
+    prior = PixelPrior(pixel("v_prediction"), CPU, torch.float32)
+    job = Job(request, settings_for(request), prior, CPU)
+    guidance = Guidance(job)
+    generator = torch.Generator().manual_seed(3)
+    images = torch.rand(2, 3, 16, 16, generator=generator, requires_grad=True)
+    return job, guidance, images, sample_cameras(CameraRanges(), 2, generator)
+
+
+@pytest.mark.parametrize("method", ["sds", "csd", "ssd"])
+def test_the_update_is_the_estimator_weighted_through_the_prior(method: str) -> None:
+    job, guidance, images, cameras = guided(method, guidance_scale=7.5, threshold=0.5)
+    draws = torch.Generator()
+    draws.set_state(job.generator.get_state())
+    guidance.loss(images, cameras, (0.1, 0.9)).backward()
+    t = 0.1 + 0.8 * torch.rand(2, generator=draws)
+    noise = torch.randn(images.shape, generator=draws)
+    prior, prompts = job.prior, job.prompts
+    x_t = prior.add_noise(2 * images.detach() - 1, noise, t)
+    seen = {
+        "eps_text": prior.predict(x_t, t, prompts.seen_from(cameras)),
+        "eps_uncond": prior.predict(x_t, t, prompts.negative(2)),
+        "noise": noise,
+        "t": t,
+    }
+    estimate = {
+        "sds": lambda: sds(**seen, guidance_scale=7.5),
+        "csd": lambda: csd(**seen),
+        "ssd": lambda: ssd(**seen, threshold=0.5),
+    }[method]()
+    _, sigma = prior.alpha_sigma(t)
+    # The prior's pictures are in [-1, 1]: twice as far as ours; and the mean over two.
+    expected = 2 * sigma.square().view(-1, 1, 1, 1) * estimate / 2
+    torch.testing.assert_close(images.grad, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_vsd_asks_for_the_renderings_score_once_without_view_or_guidance() -> None:
+    job, guidance, images, cameras = guided("vsd")
+    passes: list[torch.Tensor] = []
+    job.prior.network.register_forward_pre_hook(lambda _, given: passes.append(given[2].clone()))
+    guidance.loss(images, cameras, (0.1, 0.9))
+    prompts = job.prompts
+    prior_texts, particle_texts = passes
+    expected = torch.cat((prompts.negative(2).sequence, prompts.seen_from(cameras).sequence))
+    assert torch.equal(prior_texts, expected)
+    assert torch.equal(particle_texts, prompts.plain(2).sequence)
+    assert not torch.equal(prompts.plain(2).sequence, prompts.seen_from(cameras).sequence)
+    passes.clear()
+    guidance.learn(images, cameras)
+    (learned_from,) = passes
+    assert torch.equal(learned_from, prompts.plain(2).sequence)
+
+
+def test_what_the_renderings_score_has_learned_changes_the_update() -> None:
+    def second_update(learns: bool) -> torch.Tensor:
+        job, guidance, images, cameras = guided("vsd")
+        for _ in range(3):
+            if learns:
+                guidance.learn(images, cameras)
+        job.generator.manual_seed(5)
+        guidance.loss(images, cameras, (0.1, 0.9)).backward()
+        assert images.grad is not None
+        return images.grad
+
+    assert not torch.equal(second_update(learns=True), second_update(learns=False))
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -131,6 +131,28 @@ def test_after_an_error_inside_the_adapter_is_off_again() -> None:
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("objective", ["epsilon", "velocity"])
+def test_the_loss_is_that_of_its_objective(prediction_type: str, objective: str) -> None:
+    prior, seed = make_prior(prediction_type), 11
+    x = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(12)) * 2 - 1
+    text = inputs()["text"]
+    score = ParticleScore(prior, torch.Generator().manual_seed(seed), objective=objective)
+    # The draws of its first step, after those of its first weights.
+    draws = torch.Generator()
+    draws.set_state(score.tensors()["generator"])
+    t, noise = torch.rand(2, generator=draws), torch.randn(x.shape, generator=draws)
+    x_t = prior.add_noise(x, noise, t)
+    predicted, (alpha, sigma) = prior.predict(x_t, t, text), prior.alpha_sigma(t)
+    a, s = alpha.view(-1, 1, 1, 1), sigma.view(-1, 1, 1, 1)
+    expected = predicted - noise
+    if objective == "velocity":
+        expected = (predicted - s * x_t) / a - (a * noise - s * x)
+    assert score.train_step(x, text, cameras()) == pytest.approx(
+        float(expected.square().mean()), rel=1e-4
+    )
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 def test_training_lowers_the_error_on_its_renderings(prediction_type: str) -> None:
     prior = make_prior(prediction_type)
     score = make_score(prior, learning_rate=1e-2)

@@ -10,6 +10,7 @@ from dreamsmith.asset.model import Mesh
 from dreamsmith.errors import InvalidRequest, TransferFailed
 from dreamsmith.events import PreviewMesh
 from dreamsmith.request import (
+    LORA_OBJECTIVES,
     METHODS,
     OMEGAS,
     PRESETS,
@@ -52,6 +53,7 @@ REQUESTS = st.builds(
         clip=st.none() | st.floats(0.1, 10),
         surface_pictures=st.sampled_from(SURFACE_PICTURES),
         surface_method=st.sampled_from(("", *METHODS)),
+        lora_objective=st.sampled_from(LORA_OBJECTIVES),
     ),
     height_metres=st.floats(0.001, 1000),
     face_budget=st.none() | st.integers(100, 1_000_000),

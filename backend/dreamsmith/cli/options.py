@@ -61,7 +61,7 @@ Settings = Annotated[
         "--set",
         help="NAME=VALUE of the method, repeatable: guidance_scale, guidance_rescale, "
         "threshold, omega, time_schedule, negative_after, perp_neg, clip, surface_pictures, "
-        "surface_method.",
+        "surface_method, lora_objective.",
     ),
 ]
 Preset = Annotated[str, typer.Option(help=f"Effort: {', '.join(PRESETS)}.")]

@@ -27,6 +27,8 @@ _CAMERA_NUMBERS = 16
 _LEARNING_RATE = 1e-4
 _STEPS = 25_000
 _HIGHEST_LEARNING_RATE = 1e-3
+# Stable Diffusion's levels end at 214: a bound for schedules that end in noise alone.
+_HIGHEST_WEIGHT = 250.0
 
 
 def lora_learning_rate(steps: int) -> float:
@@ -52,6 +54,7 @@ class ParticleScore:
         *,
         learning_rate: float = _LEARNING_RATE,
         camera_dropout: float = 0.1,
+        objective: str = "epsilon",
     ) -> None:
         """Put the adapter into the prior's network, in place of one that was there.
 
@@ -60,10 +63,15 @@ class ParticleScore:
             generator: on the CPU; draws first weights, and noise and levels in training.
             learning_rate: of AdamW.
             camera_dropout: probability of training without the camera.
+            objective: what it learns to predict: ``epsilon``, the noise (equation 8), or
+                ``velocity``, as the authors' code does with a second network. With any prior
+                ``v_phi - v = (eps_phi - eps) / alpha``, so that the loss of the noise, weighted by
+                ``1 / alpha^2``, is that of the velocity.
         """
         self._prior = prior
         self._generator = generator
         self._camera_dropout = camera_dropout
+        self._objective = objective
         # Apart from the prior's own: with a gradient, fewer views fit.
         self._training_pieces = Pieces(prior.group)
         self._lora = _add_lora(prior.network, prior.vsd, generator)
@@ -93,7 +101,9 @@ class ParticleScore:
             return self._prior.predict(x_t, t, text, camera_to_world, shift)
 
     def train_step(self, x: Tensor, text: Text, camera_to_world: Tensor) -> float:
-        """One step of AdamW on ``|eps_phi - noise|^2`` (equation 8); returns the mean over pixels.
+        """One step of AdamW on ``|eps_phi - noise|^2`` (equation 8), or the velocity's error.
+
+        Returns its mean over pixels.
 
         Args:
             x: renderings in the prior's range, no gradient flows to them, shape (B, C, H, W).
@@ -110,6 +120,10 @@ class ParticleScore:
         kept = kept.repeat_interleave(group, 0).to(camera_to_world.device)
         cameras = camera_to_world.flatten(1) * kept
         noisy = self._prior.add_noise(x, noise, t)
+        weights = torch.ones_like(t)
+        if self._objective == "velocity":
+            alpha, _ = self._prior.alpha_sigma(t)
+            weights = alpha.square().reciprocal().clamp(max=_HIGHEST_WEIGHT)
 
         def gradients(pieces: list[slice]) -> float:
             """The loss; each piece's gradient is added and what it needed is freed."""
@@ -120,7 +134,8 @@ class ParticleScore:
                 predicted = self._prior.predict(
                     noisy[rows], t[rows], text[rows], camera_to_world[rows], shift
                 )
-                loss = (predicted - noise[rows]).square().mean() * (len(predicted) / len(x))
+                errors = (predicted - noise[rows]).square().flatten(1).mean(1)
+                loss = (weights[rows] * errors).mean() * (len(predicted) / len(x))
                 loss.backward()
                 total += float(loss.detach())
             return total

@@ -35,6 +35,7 @@ _WAYS: Final = {
     "clip": "distillation.clip",
     "surface pictures": "distillation.surface_pictures",
     "surface method": "distillation.surface_method",
+    "lora objective": "distillation.lora_objective",
     "lora": "loras",
     "start": "start",
     "stages": "stages",
