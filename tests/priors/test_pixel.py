@@ -47,12 +47,22 @@ def test_predicted_noise_agrees_with_the_familys_own_scheduler(
     assert torch.allclose(found, expected, atol=1e-5)
 
 
-def test_text_is_embedded_as_the_pipeline_does(saved: tuple[IFPipeline, Path]) -> None:
-    pipeline, folder = saved
-    expected, negative = pipeline.encode_prompt("a red mug")
-    found = loaded(folder).encode_text(["a red mug", ""]).sequence
+@pytest.mark.parametrize("prompt", ["a red mug", "A Red Mug ", "  a RED mug"])
+def test_text_is_embedded_as_the_pipeline_does(prompt: str, tmp_path: Path) -> None:
+    expected, negative = save_pixel(tmp_path).encode_prompt(prompt)
+    found = loaded(tmp_path).encode_text([prompt, ""]).sequence
     assert torch.allclose(found[:1], expected, atol=1e-6)
     assert torch.allclose(found[1:], negative, atol=1e-6)
+
+
+@pytest.mark.parametrize("prompt", ["a red mug, front view", "A Red Mug, front view ", ""])
+def test_the_bundled_prior_reads_lower_case_whoever_lowers_it(prompt: str) -> None:
+    prior: Any = load("bundled", torch.device("cpu"), trainable=True)
+    tokens = prior.pipeline.tokenizer(prompt, padding="max_length", max_length=77)
+    ids, mask = torch.tensor([tokens.input_ids]), torch.tensor([tokens.attention_mask])
+    with torch.no_grad():
+        expected = prior.pipeline.text_encoder(ids, mask)[0]
+    assert torch.equal(prior.encode_text([prompt]).sequence, expected)
 
 
 def test_the_published_tokenizer_cuts_text_into_sentencepieces_pieces(tmp_path: Path) -> None:

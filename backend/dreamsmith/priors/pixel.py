@@ -47,9 +47,9 @@ class PixelPrior(Prior):
 
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> Text:
-        """Embed prompts as IFPipeline does, without its cleaning of the text."""
+        """Embed prompts as IFPipeline does without ``clean_caption``, lower case for one."""
         tokens = self._tokenizer(
-            list(prompts),
+            [prompt.lower().strip() for prompt in prompts],
             padding="max_length",
             max_length=_PROMPT_TOKENS,
             truncation=True,
