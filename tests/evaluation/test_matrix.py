@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,13 +13,17 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from dreamsmith.asset.glb import read_glb
 from dreamsmith.errors import InvalidRequest
 from dreamsmith.evaluation.command import PROMPTS, Plan, evaluate_plan
-from dreamsmith.evaluation.matrix import run_cells
+from dreamsmith.evaluation.matrix import CellResult, cell_folder, prior_weights, run_cells
 from dreamsmith.evaluation.report import HEADINGS, cells_of, summarise
+from dreamsmith.evaluation.scorers import Judge
 from dreamsmith.priors.bundled.vocabulary import COLORS
+from dreamsmith.priors.locate import BUNDLED_FOLDER
+from tests.evaluation.test_asset_scores import save_clip
 
 PLAN: dict[str, Any] = {
     "prompts": ("a red cube", "a blue sphere"),
@@ -37,6 +42,32 @@ PLAN: dict[str, Any] = {
 
 def make(**changes: Any) -> Plan:
     return Plan.make(**PLAN | changes)
+
+
+def run(plan: Plan, output: Path) -> list[CellResult]:
+    return list(run_cells(plan.cells, output, workers=1, judge=plan.judge))
+
+
+def fail(plan: Plan, output: Path) -> None:
+    """What a plan leaves whose every generation came to nothing."""
+    failed = {"scores": {}, "failure": "no surface", "seconds": 1.0, "peak_gib": 0.5}
+    for cell in plan.cells:
+        folder = cell_folder(output, cell, prior_weights("bundled"))
+        folder.mkdir(parents=True)
+        values = failed | {"scorer": plan.judge.identity()}
+        (folder / "result.json").write_text(json.dumps(values))
+
+
+def written(result: CellResult) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads((result.folder / "result.json").read_text())
+    return values
+
+
+def changed(file: Path) -> None:
+    """Other weights in a safetensors file than were there."""
+    tensors = load_file(file)
+    name = min(tensors)
+    save_file(tensors | {name: tensors[name] + 1}, file)
 
 
 def test_a_plan_has_a_cell_for_each_method_setting_prompt_and_seed() -> None:
@@ -112,6 +143,7 @@ def test_a_matrix_is_made_once_measured_and_shown(
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["event"] for line in lines] == ["measured", "measured", "row"]
     assert lines[-1]["assets"] == 2 and lines[-1]["closed"] == 1.0
+    assert lines[-1]["scorer"] == "vocabulary"
     results = json.loads((tmp_path / "results.json").read_text())
     assert [asset["prompt"] for asset in results["assets"]] == ["a red cube", "a blue sphere"]
     models = [tmp_path / asset["model"] for asset in results["assets"]]
@@ -124,14 +156,15 @@ def test_a_matrix_is_made_once_measured_and_shown(
     assert of_prompts[2].split(" | ")[1].startswith(f"{first['intersection_over_union']:.2f} / ")
     assert Image.open(tmp_path / "sheet.png").width > 100
     made = [model.stat().st_mtime_ns for model in models]
-    again = list(run_cells(plan.cells, tmp_path, workers=1))
+    assert models[0].parent == cell_folder(tmp_path, plan.cells[0], prior_weights("bundled"))
+    again = run(plan, tmp_path)
     assert [result.scores is not None for result in again] == [True, True]
     assert [model.stat().st_mtime_ns for model in models] == made
 
 
 def test_variations_are_measured_one_by_one_and_compared(tmp_path: Path) -> None:
     plan = make(prompts=("a red cube",), vary="variations=2")
-    results = list(run_cells(plan.cells, tmp_path, workers=1))
+    results = run(plan, tmp_path)
     assert [(r.variation, r.scores is not None) for r in results] == [(1, True), (2, True)]
     assert results[0].model.read_bytes() != results[1].model.read_bytes()
     (row,) = summarise(results)
@@ -139,13 +172,80 @@ def test_variations_are_measured_one_by_one_and_compared(tmp_path: Path) -> None
 
 
 def test_a_failure_is_told_and_counts_as_wrong(tmp_path: Path) -> None:
-    good = make(prompts=("a red cube",)).cells[0]
-    folder = tmp_path / "cells" / good.request.fingerprint()[:20]
-    folder.mkdir(parents=True)
-    failed = {"scores": {}, "failure": "no surface", "seconds": 1.0, "peak_gib": 0.5}
-    (folder / "result.json").write_text(json.dumps(failed))
-    (result,) = run_cells([good], tmp_path, workers=1)
+    plan = make(prompts=("a red cube",))
+    fail(plan, tmp_path)
+    (result,) = run(plan, tmp_path)
     assert result.scores is None and result.failure == "no surface"
     (row,) = summarise([result])
     assert (row.assets, row.failures, row.albedo, row.genus) == (1, 1, 0.0, 0.0)
     assert len(cells_of(row)) == len(HEADINGS) and "-" in cells_of(row)
+
+
+def test_another_scorer_judges_anew_what_it_finds_and_nothing_is_made_anew(tmp_path: Path) -> None:
+    clip, output = tmp_path / "clip", tmp_path / "output"
+    save_clip(clip)
+    plan = make(prompts=("a red cube",))
+    (made,) = run(plan, output)
+    assert made.scores is not None and written(made)["scorer"] == plan.judge.identity()
+    model = made.model.stat().st_mtime_ns
+    # What no scorer could have said: whoever reads it back has not asked the scorer again.
+    names = ("named_by_albedo", "named_by_shaded", "named_by_shape")
+    values = written(made)
+    right = dict(values["scores"]["1"])
+    values["scores"]["1"] |= {name: not right[name] for name in names} | {"chamfer": 7.0}
+    (made.folder / "result.json").write_text(json.dumps(values))
+
+    for judge in (Judge.by_clip(clip, ["a red cube", "a blue sphere"]), plan.judge):
+        (result,) = run_cells(plan.cells, output, workers=1, judge=judge)
+        assert written(result)["scorer"] == judge.identity()
+        assert result.folder == made.folder and result.scores is not None
+        assert (result.scores.chamfer, result.seconds) == (7.0, made.seconds)
+    assert {name: written(made)["scores"]["1"][name] for name in names} == {
+        name: right[name] for name in names
+    }
+    assert made.model.stat().st_mtime_ns == model
+
+
+def test_scorers_are_told_apart_by_all_that_decides_what_they_say(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    save_clip(first)
+    shutil.copytree(first, second)
+    one = Judge.by_clip(first, ["a dragon", "a teapot"]).identity()
+    assert Judge.by_clip(second, ["a teapot", "a dragon", "a dragon"]).identity() == one
+    assert Judge.by_clip(first, ["a dragon", "a mug"]).identity() != one
+    changed(second / "model.safetensors")
+    assert Judge.by_clip(second, ["a dragon", "a teapot"]).identity() != one
+    vocabulary = Judge.by_vocabulary()
+    assert vocabulary.identity() != one and len(vocabulary.weights) == 64
+
+
+def test_a_prior_that_was_trained_anew_makes_its_own_assets(tmp_path: Path) -> None:
+    prior = tmp_path / "prior"
+    shutil.copytree(BUNDLED_FOLDER, prior)
+    assert prior_weights(str(prior)) == prior_weights("bundled") != ""
+    (prior / "README.md").write_text("nothing that decides")
+    old = prior_weights(str(prior))
+    assert old == prior_weights("bundled")
+    changed(prior / "text_encoder" / "model.safetensors")
+    new = prior_weights(str(prior))
+    (cell, other) = make().cells
+    folders = {cell_folder(tmp_path, *of) for of in ((cell, old), (cell, new), (other, old))}
+    assert len(folders) == 3
+
+
+def test_a_prior_elsewhere_is_told_by_its_name() -> None:
+    assert prior_weights("somebody/something") == ""
+
+
+def test_the_report_names_who_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip, output = tmp_path / "clip", tmp_path / "output"
+    save_clip(clip)
+    plan = make(scorer="clip", clip_folder=clip)
+    assert plan.judge.candidates == ("a blue sphere", "a red cube")
+    fail(plan, output)
+    evaluate_plan(plan, output, workers=1, as_json=False)
+    said = f"by clip, weights {plan.judge.weights[:12]}, among the 2 prompts of this run"
+    assert said in capsys.readouterr().out
+    assert f"{said}." in (output / "table.md").read_text()
+    assert json.loads((output / "results.json").read_text())["scorer"] == plan.judge.identity()
+    assert "all 240 pairs" in str(make().judge)

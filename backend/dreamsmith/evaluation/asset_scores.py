@@ -54,11 +54,6 @@ class AssetScores:
 
 def score_asset(asset: Asset, prompt: str, scorer: Scorer) -> AssetScores:
     """Measure an asset that was made for ``prompt``."""
-    pictures = asset_pictures(asset, scorer.resolution)
-    named = {
-        style: scorer.recognises(pictures[style], prompt, by_shape=style == "textureless")
-        for style in STYLES
-    }
     positions, triangles = asset.mesh.positions, asset.mesh.triangles
     shape = measure_shape(positions, triangles)
     name, _ = object_and_color(prompt)
@@ -70,9 +65,7 @@ def score_asset(asset: Asset, prompt: str, scorer: Scorer) -> AssetScores:
     )
     error, excess = _color_scores(asset, prompt)
     return AssetScores(
-        named_by_albedo=named["albedo"],
-        named_by_shaded=named["shaded"],
-        named_by_shape=named["textureless"],
+        **named_by(asset, prompt, scorer),
         intersection_over_union=fit.intersection_over_union if fit else None,
         chamfer=fit.chamfer if fit else None,
         genus_right=shape.genus == truth.genus if truth else None,
@@ -83,6 +76,20 @@ def score_asset(asset: Asset, prompt: str, scorer: Scorer) -> AssetScores:
         saturation_excess=excess,
         triangles=len(triangles),
     )
+
+
+def named_by(asset: Asset, prompt: str, scorer: Scorer) -> dict[str, bool]:
+    """Those fields of `AssetScores` that a scorer decides; no other one depends on it."""
+    pictures = asset_pictures(asset, scorer.resolution)
+    named = {
+        style: scorer.recognises(pictures[style], prompt, by_shape=style == "textureless")
+        for style in STYLES
+    }
+    return {
+        "named_by_albedo": named["albedo"],
+        "named_by_shaded": named["shaded"],
+        "named_by_shape": named["textureless"],
+    }
 
 
 def _color_scores(asset: Asset, prompt: str) -> tuple[float | None, float | None]:

@@ -17,7 +17,7 @@ from dreamsmith.bars import CountingBars
 from dreamsmith.errors import InvalidRequest
 from dreamsmith.evaluation.matrix import Cell, CellResult, run_cells
 from dreamsmith.evaluation.report import HEADINGS, cells_of, summarise, write_report
-from dreamsmith.evaluation.scorers import object_and_color
+from dreamsmith.evaluation.scorers import Judge, object_and_color
 from dreamsmith.priors import check_prompt
 from dreamsmith.request import DistillationSettings, GenerationRequest
 
@@ -51,11 +51,11 @@ class Plan:
 
     Attributes:
         cells: the generations.
-        clip_folder: of the CLIP model that judges; None for the vocabulary's own classifier.
+        judge: whose word R-precision is.
     """
 
     cells: tuple[Cell, ...]
-    clip_folder: Path | None
+    judge: Judge
 
     @classmethod
     def make(
@@ -108,7 +108,9 @@ class Plan:
         )
         for cell in cells:
             check_prompt(cell.request)
-        return cls(cells, clip_folder)
+        if clip_folder is None:
+            return cls(cells, Judge.by_vocabulary())
+        return cls(cells, Judge.by_clip(clip_folder, [cell.request.prompt for cell in cells]))
 
 
 def evaluate_plan(plan: Plan, output: Path, workers: int, as_json: bool) -> None:
@@ -118,7 +120,7 @@ def evaluate_plan(plan: Plan, output: Path, workers: int, as_json: bool) -> None
     with CountingBars(console) as bars:
         total = sum(cell.request.variations for cell in plan.cells)
         task = bars.add_task("assets", total=total)
-        for result in run_cells(plan.cells, output, workers=workers, clip_folder=plan.clip_folder):
+        for result in run_cells(plan.cells, output, workers=workers, judge=plan.judge):
             results.append(result)
             bars.update(task, completed=len(results))
             if as_json:
@@ -127,11 +129,12 @@ def evaluate_plan(plan: Plan, output: Path, workers: int, as_json: bool) -> None
                 bars.console.print(_line(result))
     order = {cell: place for place, cell in enumerate(plan.cells)}
     results.sort(key=lambda result: (order[result.cell], result.variation))
-    paths = write_report(results, output)
+    paths = write_report(results, output, plan.judge)
     rows = summarise(results)
     if as_json:
         for row in rows:
-            print(json.dumps({"event": "row", **dataclasses.asdict(row)}), flush=True)
+            values = {"event": "row", **dataclasses.asdict(row), "scorer": plan.judge.name}
+            print(json.dumps(values), flush=True)
         return
     # A line for each measure: sixteen columns fit into no terminal.
     heading, *measures = zip(HEADINGS, *(cells_of(row) for row in rows), strict=True)
@@ -139,7 +142,7 @@ def evaluate_plan(plan: Plan, output: Path, workers: int, as_json: bool) -> None
     for measure in measures:
         table.add_row(*measure)
     Console().print(table)
-    Console().print("\n".join(str(path) for path in paths))
+    Console().print("\n".join([str(plan.judge), *map(str, paths)]))
 
 
 def _check_judgeable(prompt: str) -> None:

@@ -2,13 +2,15 @@
 """Generates and measures many assets, every method with every prompt; goes on when run again.
 
 A cell is one generation, of one asset or of several variations. Its results lie in a folder of its
-own under the name of its request's fingerprint, so whatever is there already is not made again, and
-whatever was stopped goes on from its checkpoint.
+own, named after its request and the weights of its prior, so whatever is there already is not made
+again, and whatever was stopped goes on from its checkpoint. What another scorer has judged is
+judged anew, but not made anew.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import multiprocessing
 import os
@@ -18,28 +20,31 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numba
 import numpy as np
 import torch
 
-from dreamsmith.asset.glb import glb_bytes
+from dreamsmith.asset.glb import glb_bytes, read_glb
 from dreamsmith.asset.preview import png_bytes
 from dreamsmith.checkpoint import discard_checkpoint
 from dreamsmith.errors import DreamsmithError
-from dreamsmith.evaluation.asset_scores import AssetScores, score_asset
+from dreamsmith.evaluation.asset_scores import AssetScores, named_by, score_asset
 from dreamsmith.evaluation.pictures import asset_pictures
-from dreamsmith.evaluation.scorers import ClipScorer, Scorer, VocabularyScorer
+from dreamsmith.evaluation.scorers import Judge, Scorer, model_files, model_sha256
 from dreamsmith.events import AssetReady
 from dreamsmith.files import write_atomic
 from dreamsmith.generate import generate
 from dreamsmith.priors.bundled.sheet import tile
+from dreamsmith.priors.locate import locate
 from dreamsmith.request import GenerationRequest
 
 _RESULT: Final = "result.json"
 _NO_ASSET: Final = "no surface was found"
 _PICTURE_RESOLUTION: Final = 96
+# Weights of more are told by their prior's name alone: to hash them takes too long.
+_HASHED_BYTES: Final = 2**30
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ class CellResult:
 
 
 def run_cells(
-    cells: Sequence[Cell], output: Path, *, workers: int, clip_folder: Path | None = None
+    cells: Sequence[Cell], output: Path, *, workers: int, judge: Judge
 ) -> Iterator[CellResult]:
     """Make what is not there yet and yield every asset's result, in the order in which they end.
 
@@ -100,37 +105,52 @@ def run_cells(
         cells: what to make; equal requests are made once.
         output: folder for all of it.
         workers: generations at a time.
-        clip_folder: of the CLIP model that judges; None for the vocabulary's own classifier.
+        judge: whose word R-precision is.
     """
-    candidates = sorted({cell.request.prompt for cell in cells})
-    waiting: dict[str, Cell] = {}
+    weights = {prior: prior_weights(prior) for prior in {cell.request.prior for cell in cells}}
+    waiting: dict[Path, list[Cell]] = {}
     for cell in cells:
-        folder = _folder(output, cell)
-        if (folder / _RESULT).is_file():
+        folder = cell_folder(output, cell, weights[cell.request.prior])
+        values = _values(folder)
+        if values is not None and values.get("scorer") == judge.identity():
             yield from _read(cell, folder)
-        elif cell.request.fingerprint() not in waiting:
-            waiting[cell.request.fingerprint()] = cell
+        else:
+            waiting.setdefault(folder, []).append(cell)
     threads = max(1, (os.cpu_count() or 1) // workers)
     # Spawned, and a new process each: its memory is the cell's own.
     with ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), max_tasks_per_child=1
     ) as pool:
         running = {
-            pool.submit(_make, cell, _folder(output, cell), threads, clip_folder, candidates): cell
-            for cell in waiting.values()
+            pool.submit(_make, same[0], folder, threads, judge): folder
+            for folder, same in waiting.items()
         }
         try:
             for future in as_completed(running):
                 future.result()
-                made = running[future]
-                for cell in cells:
-                    if cell.request == made.request:
-                        yield from _read(cell, _folder(output, cell))
+                folder = running[future]
+                for cell in waiting[folder]:
+                    yield from _read(cell, folder)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _model_in(folder: Path, variation: int) -> Path:
+def cell_folder(output: Path, cell: Cell, weights: str) -> Path:
+    """Where the results of a cell lie; ``weights`` are its prior's (`prior_weights`)."""
+    name = hashlib.sha256(f"{cell.request.fingerprint()} {weights}".encode()).hexdigest()
+    return output / "cells" / name[:20]
+
+
+def prior_weights(prior: str) -> str:
+    """SHA-256 of a prior that lies on this machine and is small; empty for others."""
+    place = locate(prior)
+    model = place.folder or place.file
+    if model is None or sum(file.stat().st_size for file in model_files(model)) > _HASHED_BYTES:
+        return ""
+    return model_sha256(model)
+
+
+def _model_in(folder: Path, variation: int | str) -> Path:
     return folder / f"model-{variation}.glb"
 
 
@@ -138,8 +158,13 @@ def _pictures_in(folder: Path, variation: int) -> Path:
     return folder / f"pictures-{variation}.png"
 
 
-def _folder(output: Path, cell: Cell) -> Path:
-    return output / "cells" / cell.request.fingerprint()[:20]
+def _values(folder: Path) -> dict[str, Any] | None:
+    """What is known of a cell; None where it is not made yet."""
+    path = folder / _RESULT
+    if not path.is_file():
+        return None
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return values
 
 
 def limit_threads(threads: int) -> None:
@@ -154,13 +179,25 @@ def limit_threads(threads: int) -> None:
     torch.set_num_threads(min(threads, allowed))
 
 
-def _make(
-    cell: Cell, folder: Path, threads: int, clip_folder: Path | None, candidates: list[str]
-) -> None:
-    """Generate and measure one cell, in a process of its own; writes the folder."""
+def _make(cell: Cell, folder: Path, threads: int, judge: Judge) -> None:
+    """Generate what is not there and measure it, in a process of its own; writes the folder."""
     limit_threads(threads)
     folder.mkdir(parents=True, exist_ok=True)
-    scorer: Scorer = ClipScorer(clip_folder, candidates) if clip_folder else VocabularyScorer()
+    scorer = judge.load()
+    values = _values(folder)
+    if values is None or not all(_model_in(folder, n).is_file() for n in values["scores"]):
+        values = _generated(cell, folder, scorer)
+    else:
+        for number, scores in values["scores"].items():
+            asset = read_glb(_model_in(folder, number))
+            scores.update(named_by(asset, cell.request.prompt, scorer))
+    values["scorer"] = judge.identity()
+    write_atomic(folder / _RESULT, json.dumps(values, indent=1, ensure_ascii=False).encode())
+    discard_checkpoint(folder)
+
+
+def _generated(cell: Cell, folder: Path, scorer: Scorer) -> dict[str, Any]:
+    """Make the models and pictures of a cell; returns what is known of them."""
     scores: dict[int, dict[str, object]] = {}
     seconds: object = None
     failure = ""
@@ -174,15 +211,13 @@ def _make(
                 seconds = event.asset.provenance["seconds"]
     except DreamsmithError as error:
         failure = error.message
-    values = {
+    return {
         "request": cell.request.to_dict(),
         "scores": scores,
         "seconds": seconds or time.monotonic() - started,
         "peak_gib": _peak_gib(),
         "failure": failure,
     }
-    write_atomic(folder / _RESULT, json.dumps(values, indent=1, ensure_ascii=False).encode())
-    discard_checkpoint(folder)
 
 
 def _write_asset(made: AssetReady, folder: Path) -> None:
@@ -193,7 +228,9 @@ def _write_asset(made: AssetReady, folder: Path) -> None:
 
 
 def _read(cell: Cell, folder: Path) -> Iterator[CellResult]:
-    values = json.loads((folder / _RESULT).read_text(encoding="utf-8"))
+    values = _values(folder)
+    if values is None:
+        raise ValueError(f"there is no {_RESULT} in {folder}")
     for variation in range(1, cell.request.variations + 1):
         scores = values["scores"].get(str(variation))
         yield CellResult(

@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw
 from dreamsmith.asset.preview import png_bytes
 from dreamsmith.evaluation.asset_scores import AssetScores
 from dreamsmith.evaluation.matrix import CellResult
+from dreamsmith.evaluation.scorers import Judge
 from dreamsmith.files import write_atomic
 
 _SHEET_VIEWS: Final = (1, 3)
@@ -153,13 +154,14 @@ HEADINGS: Final = tuple(heading for heading, _, _ in _COLUMNS)
 _OF_A_PROMPT: Final = ("IoU", "colour error", "R shape", "genus")
 
 
-def write_report(results: Sequence[CellResult], output: Path) -> list[Path]:
+def write_report(results: Sequence[CellResult], output: Path, judge: Judge) -> list[Path]:
     """Write ``results.json``, ``table.md`` and a contact sheet; returns their paths.
 
-    The tables are two: a row a label, and a row a prompt.
+    The tables are two: a row a label, and a row a prompt. The judge is named between them.
     """
     rows = summarise(results)
     values = {
+        "scorer": judge.identity(),
         "rows": [dataclasses.asdict(row) for row in rows],
         "assets": [
             {
@@ -176,7 +178,7 @@ def write_report(results: Sequence[CellResult], output: Path) -> list[Path]:
         ],
     }
     table = _table(HEADINGS, map(cells_of, rows))
-    table += ["", f"{' / '.join(_OF_A_PROMPT)}:", "", *_prompts_table(results)]
+    table += ["", f"{judge}.", "", f"{' / '.join(_OF_A_PROMPT)}:", "", *_prompts_table(results)]
     paths = [output / "results.json", output / "table.md", output / "sheet.png"]
     write_atomic(paths[0], json.dumps(values, indent=1, ensure_ascii=False).encode())
     write_atomic(paths[1], ("\n".join(table) + "\n").encode())

@@ -3,17 +3,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from dreamsmith.errors import InvalidRequest
-from dreamsmith.evaluation.classifier import RESOLUTION, load_classifier
+from dreamsmith.evaluation.classifier import RESOLUTION, WEIGHTS, load_classifier
 from dreamsmith.priors.bundled.vocabulary import COLORS, OBJECTS
+from dreamsmith.priors.weights import weights_sha256
+
+# Of a model's folder; the rest of it are pictures and notes.
+_MODEL_SUFFIXES: Final = (".safetensors", ".bin", ".json", ".txt")
 
 
 class Scorer(Protocol):
@@ -99,6 +105,78 @@ class ClipScorer:
 # Of the pictures that CLIP was trained on.
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _CLIP_SPREAD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A scorer before it is loaded: all that decides what it says.
+
+    Attributes:
+        name: ``vocabulary`` or ``clip``.
+        weights: SHA-256 of its model.
+        candidates: the prompts that CLIP chooses from; none for the vocabulary, whose pairs its
+            model decides.
+        folder: of the CLIP model.
+    """
+
+    name: str
+    weights: str
+    candidates: tuple[str, ...] = ()
+    folder: Path | None = None
+
+    @classmethod
+    def by_vocabulary(cls) -> Judge:
+        """The vocabulary's own classifier."""
+        return cls("vocabulary", model_sha256(WEIGHTS))
+
+    @classmethod
+    def by_clip(cls, folder: Path, prompts: Sequence[str]) -> Judge:
+        """A CLIP model, which chooses among ``prompts``.
+
+        Raises:
+            InvalidRequest: no CLIP model lies there.
+        """
+        if not (folder / "config.json").is_file():
+            raise InvalidRequest(
+                "scorer",
+                f"no CLIP model lies in {str(folder)!r}: give a folder as transformers saves it",
+            )
+        return cls("clip", model_sha256(folder), tuple(sorted(set(prompts))), folder)
+
+    def load(self) -> Scorer:
+        """The scorer itself.
+
+        Raises:
+            InvalidRequest: the CLIP model cannot be read.
+        """
+        if self.folder is None:
+            return VocabularyScorer()
+        return ClipScorer(self.folder, self.candidates)
+
+    def identity(self) -> dict[str, object]:
+        """What tells it from others; JSON-serialisable. A model that was moved is the same."""
+        return {"name": self.name, "weights": self.weights, "candidates": list(self.candidates)}
+
+    def __str__(self) -> str:
+        begin = f"R-precision by {self.name}, weights {self.weights[:12]}, among "
+        if self.candidates:
+            return f"{begin}the {len(self.candidates)} prompts of this run"
+        return f"{begin}all {len(OBJECTS) * len(COLORS)} pairs of object and colour"
+
+
+def model_files(model: Path) -> list[Path]:
+    """A model's one file, or those of its folder that decide what it does, by their names."""
+    if model.is_file():
+        return [model]
+    return sorted(file for file in model.rglob("*") if file.suffix in _MODEL_SUFFIXES)
+
+
+def model_sha256(model: Path) -> str:
+    """SHA-256 of all `model_files`, their names among them; 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for file in model_files(model):
+        digest.update(f"{file.relative_to(model).as_posix()} {weights_sha256(file)}\n".encode())
+    return digest.hexdigest()
 
 
 def words_of(prompt: str) -> list[str]:
