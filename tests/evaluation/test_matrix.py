@@ -219,6 +219,19 @@ def test_scorers_are_told_apart_by_all_that_decides_what_they_say(tmp_path: Path
     assert vocabulary.identity() != one and len(vocabulary.weights) == 64
 
 
+@pytest.mark.parametrize("prompts", [("a red cube",), ("a red cube", "a red cube")])
+def test_clip_is_not_asked_where_it_has_no_choice(tmp_path: Path, prompts: tuple[str, ...]) -> None:
+    save_clip(tmp_path)
+    with pytest.raises(InvalidRequest, match="give at least two different ones with --prompt"):
+        make(prompts=prompts, seeds="0,1", scorer="clip", clip_folder=tmp_path)
+    assert make(seeds="0,1", scorer="clip", clip_folder=tmp_path).judge.name == "clip"
+
+
+def test_a_folder_without_clip_is_refused_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="no CLIP model lies in"):
+        make(scorer="clip", clip_folder=tmp_path)
+
+
 def test_a_prior_that_was_trained_anew_makes_its_own_assets(tmp_path: Path) -> None:
     prior = tmp_path / "prior"
     shutil.copytree(BUNDLED_FOLDER, prior)

@@ -134,14 +134,21 @@ class Judge:
         """A CLIP model, which chooses among ``prompts``.
 
         Raises:
-            InvalidRequest: no CLIP model lies there.
+            InvalidRequest: no CLIP model lies there, or there is nothing to choose from.
         """
+        candidates = tuple(sorted(set(prompts)))
+        if len(candidates) < 2:
+            raise InvalidRequest(
+                "prompt",
+                "--scorer clip chooses among the prompts of the run, and one alone would always be "
+                "named right: give at least two different ones with --prompt",
+            )
         if not (folder / "config.json").is_file():
             raise InvalidRequest(
                 "scorer",
                 f"no CLIP model lies in {str(folder)!r}: give a folder as transformers saves it",
             )
-        return cls("clip", model_sha256(folder), tuple(sorted(set(prompts))), folder)
+        return cls("clip", model_sha256(folder), candidates, folder)
 
     def load(self) -> Scorer:
         """The scorer itself.
