@@ -52,6 +52,22 @@ from dreamsmith.priors.bundled.model import (
 from dreamsmith.priors.multiview import build_multiview_unet
 
 TEXT_WIDTH = 32
+# What a model_index.json may hold that makes no model of ours, and words that say so.
+BROKEN_INDICES: tuple[tuple[object, str], ...] = (
+    ('{"_class_name": "IFPipe', "model_index.json cannot be read"),
+    ([], "model_index.json cannot be read"),
+    ({}, "model_index.json cannot be read"),
+    ({"_diffusers_version": "0.42.1"}, "names no _class_name"),
+    ({"_class_name": ["pipeline", "OwnPipeline"]}, "made by code of its own"),
+    ({"_class_name": "ShapEPipeline"}, "is a ShapEPipeline, which is of no family"),
+    (
+        {
+            "_class_name": "StableDiffusionXLPipeline",
+            "scheduler": ["diffusers", "EDMEulerScheduler"],
+        },
+        "EDMEulerScheduler",
+    ),
+)
 
 
 def pixel(prediction_type: str = "epsilon") -> IFPipeline:

@@ -43,6 +43,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / MODEL / "everything.safetensors").write_bytes(bytes(100))
     shutil.copytree(folder / MODEL, folder / HERE)
     pipelines.save_multi_view(folder / "someone" / "four-views")
+    pipelines.save_pixel(folder / "someone" / "pixels")
     return folder
 
 
@@ -71,7 +72,7 @@ def told(name: str) -> list[Download]:
     return [news for news in downloads(name) if news is not None]
 
 
-@pytest.mark.parametrize("name", [MODEL, "someone/four-views"])
+@pytest.mark.parametrize("name", [MODEL, "someone/four-views", "someone/pixels"])
 def test_a_download_tells_how_far_it_is_and_fetches_what_loading_wants(
     name: str, hub: HubServer, models: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -88,7 +89,7 @@ def test_a_download_tells_how_far_it_is_and_fetches_what_loading_wants(
     done = [item.done_bytes for item in news]
     assert done == sorted(set(done)) and 0 < done[-2] < done[-1]
     hub.asked.clear()
-    assert load(name, torch.device("cpu"), trainable=False).resolution == 64
+    assert load(name, torch.device("cpu"), trainable=False).resolution in (16, 64)
     assert hub.asked == []
     assert told(name) == []
 
@@ -108,6 +109,21 @@ def test_what_is_nowhere_or_cannot_be_distilled_is_told_as_by_loading(
     with pytest.raises(PriorNotFound, match="few steps"):
         told("someone/sd-turbo")
     assert told("bundled") == []
+
+
+@pytest.mark.parametrize(("index", "reason"), pipelines.BROKEN_INDICES)
+def test_of_what_is_no_model_of_ours_only_the_index_is_fetched(
+    index: object, reason: str, hub: HubServer, models: Path
+) -> None:
+    name = "someone/broken"
+    (models / name / "unet").mkdir(parents=True, exist_ok=True)
+    (models / name / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(bytes(100))
+    text = index if isinstance(index, str) else json.dumps(index)
+    (models / name / "model_index.json").write_text(text)
+    for ask in (told, lambda name: load(name, torch.device("cpu"), trainable=False)):
+        with pytest.raises(PriorNotFound, match=f"cannot be used: .*{reason}"):
+            ask(name)
+    assert set(hub.sent) == {f"{name}/model_index.json"}
 
 
 def test_a_download_nobody_waits_for_ends_and_the_next_one_finishes_it(

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusionPipeline
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 
@@ -63,6 +64,24 @@ def test_a_file_that_is_cut_short_says_so(tmp_path: Path) -> None:
     file.write_bytes(b"not weights")
     with pytest.raises(PriorNotFound, match="cannot be read"):
         load(str(file), CPU, trainable=False)
+
+
+@pytest.mark.parametrize(("index", "reason"), pipelines.BROKEN_INDICES)
+def test_a_folder_that_is_no_model_of_ours_says_why(
+    index: object, reason: str, tmp_path: Path
+) -> None:
+    text = index if isinstance(index, str) else json.dumps(index)
+    (tmp_path / "model_index.json").write_text(text)
+    with pytest.raises(PriorNotFound, match=f"cannot be used: .*{reason}"):
+        load(str(tmp_path), CPU, trainable=False)
+
+
+def test_a_scheduler_without_a_variance_schedule_is_named(tmp_path: Path) -> None:
+    pipeline = pipelines.stable_diffusion()
+    pipeline.scheduler = FlowMatchEulerDiscreteScheduler()
+    pipeline.save_pretrained(tmp_path)
+    with pytest.raises(PriorNotFound, match="its scheduler, FlowMatchEulerDiscreteScheduler"):
+        load(str(tmp_path), CPU, trainable=False)
 
 
 def test_weights_can_be_pinned_by_their_hash(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import json
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -107,12 +106,6 @@ def test_the_bundled_prior_is_loaded_like_any_other() -> None:
     # Where there is nothing but noise, a trained model sees the noise.
     cosine = torch.nn.functional.cosine_similarity(epsilon[1].flatten(), x_t[1].flatten(), 0)
     assert cosine > 0.95
-
-
-def test_a_pipeline_of_another_family_is_refused_by_name(tmp_path: Path) -> None:
-    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "ShapEPipeline"}))
-    with pytest.raises(PriorNotFound, match="is a ShapEPipeline"):
-        load(str(tmp_path), torch.device("cpu"), trainable=False)
 
 
 def test_weights_that_are_cut_short_are_refused_with_their_place(

@@ -6,25 +6,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from huggingface_hub import constants, scan_cache_dir
 from huggingface_hub.errors import CacheNotFound
 
-from dreamsmith.priors.refuse import refusal
+from dreamsmith.priors.refuse import FAMILY_NAMES, refusal
 from dreamsmith.priors.weights import network_files
 
 _INDEX = "model_index.json"
-_NO_FAMILY = "it is of no family that is supported"
-# By `_class_name` of a model_index.json, those of `dreamsmith.priors.load.FAMILIES`.
-FAMILY_NAMES: Final = {
-    "IFPipeline": "DeepFloyd IF",
-    "StableDiffusionPipeline": "Stable Diffusion 1 or 2",
-    "StableDiffusionXLPipeline": "Stable Diffusion XL",
-    "StableDiffusion3Pipeline": "Stable Diffusion 3",
-    "Flux2KleinPipeline": "FLUX.2 klein",
-    "MVDreamPipeline": "MVDream",
-}
 
 
 @dataclass(frozen=True)
@@ -94,17 +84,7 @@ def family_of(index: dict[str, Any]) -> str:
 
 def refusal_of(name: str, folder: Path, index: dict[str, Any]) -> str:
     """Why a pipeline that lies in a folder cannot be distilled; empty where it can."""
-    if not index:
-        return "its model_index.json cannot be read"
-    kind = index.get("_class_name")
-    # A list where the pipeline is made by code of its own.
-    if not isinstance(kind, str):
-        return _NO_FAMILY
     reason = refusal(name, index)
-    if reason:
-        return reason
-    if kind not in FAMILY_NAMES:
-        return _NO_FAMILY
-    if not network_files(folder):
+    if reason is None and not network_files(folder):
         return "its weights are not here as safetensors, or not yet"
-    return ""
+    return reason or ""

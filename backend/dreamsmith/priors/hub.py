@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -34,7 +33,7 @@ from safetensors.torch import load_file
 
 from dreamsmith.errors import PriorNotFound
 from dreamsmith.events import Download
-from dreamsmith.priors.cache import cached_models
+from dreamsmith.priors.cache import cached_models, read_index
 from dreamsmith.priors.locate import MIRRORS, Place
 from dreamsmith.priors.refuse import refuse
 
@@ -67,7 +66,6 @@ def _download(place: Place, *, is_local: bool) -> Path:
     def fetch(hub_id: str) -> str:
         options: dict[str, Any] = {"revision": place.revision, "local_files_only": is_local}
         index = _index(hub_id, **options)
-        refuse(hub_id, index)
         if index["_class_name"] == "MVDreamPipeline":
             # Its UNet's class is not one of diffusers', which would not know what to fetch.
             return str(snapshot_download(hub_id, **_wanted(index), **options))
@@ -93,7 +91,6 @@ def downloads(place: Place) -> Iterator[Download | None]:
 
         def fetch(hub_id: str) -> str:
             index = _index(hub_id, revision=place.revision, local_files_only=is_local)
-            refuse(hub_id, index)
             if is_local:
                 return ""
             return meter.fetch(hub_id, revision=place.revision, **_wanted(index))
@@ -246,8 +243,9 @@ def _first_of(
 
 
 def _index(hub_id: str, **options: Any) -> dict[str, Any]:
-    path = Path(hf_hub_download(hub_id, _INDEX, **options))
-    index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    """The ``model_index.json`` of a model that can be distilled."""
+    index = read_index(Path(hf_hub_download(hub_id, _INDEX, **options)).parent)
+    refuse(hub_id, index)
     return index
 
 

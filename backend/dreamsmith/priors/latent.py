@@ -58,11 +58,10 @@ class StableDiffusionPrior(LatentPrior):
     """Stable Diffusion 1.x (predicts epsilon) and 2.x (epsilon or v, as its scheduler says)."""
 
     def __init__(self, pipeline: Any, device: torch.device, dtype: torch.dtype) -> None:
-        scheduler = pipeline.scheduler
         super().__init__(
             pipeline,
             pipeline.unet,
-            DiscreteDiffusion(scheduler.alphas_cumprod, scheduler.config.prediction_type),
+            DiscreteDiffusion.of(pipeline.scheduler),
             int(pipeline.unet.config.sample_size) * pipeline.vae_scale_factor,
             device,
             dtype,

@@ -21,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 from dreamsmith.errors import PriorNotFound
 from dreamsmith.priors.bundled.vocabulary import VIEW_WORDS
+from dreamsmith.priors.cache import read_index
 from dreamsmith.priors.flow import Flux2KleinPrior, StableDiffusion3Prior
 from dreamsmith.priors.hub import download, single_file_configuration
 from dreamsmith.priors.latent import StableDiffusionPrior, StableDiffusionXLPrior
@@ -87,13 +88,9 @@ def load(
     place = locate(name)
     file = place.file
     folder = place.folder or (single_file_configuration(file) if file else download(place))
-    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    index = read_index(folder)
     refuse(name, index)
-    family = FAMILIES.get(index["_class_name"])
-    if family is None:
-        raise PriorNotFound(
-            f"{name!r} is a {index['_class_name']}; supported are {', '.join(FAMILIES)}"
-        )
+    family = FAMILIES[index["_class_name"]]
     if place.sha256:
         check_hash(name, file or folder, place.sha256)
     dtype = torch.float32 if trainable else _fastest_dtype(device, family.half)
@@ -116,7 +113,10 @@ def load(
         fuse(pipeline, lora)
     if vram_gib is not None and device.type == "cuda":
         limit_memory(vram_gib)
-    prior: Prior = family.prior(pipeline, device, dtype)
+    try:
+        prior: Prior = family.prior(pipeline, device, dtype)
+    except ValueError as error:
+        raise PriorNotFound(f"the model in {where!r} cannot be used: {error}") from error
     prior.vram_gib = vram_gib
     prior.exact_views = frozenset(VIEW_WORDS) <= (known_words(folder) or frozenset())
     return prior

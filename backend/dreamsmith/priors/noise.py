@@ -10,7 +10,7 @@ noise.
 from __future__ import annotations
 
 from functools import cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -32,8 +32,18 @@ class NoiseProcess(Protocol):
 class DiscreteDiffusion:
     """A thousand timesteps with a variance schedule (DDPM, Ho et al. 2020, equation 4)."""
 
+    @classmethod
+    def of(cls, scheduler: Any) -> DiscreteDiffusion:
+        """That of a diffusers scheduler; ValueError where it has no thousand timesteps (EDM)."""
+        if not hasattr(scheduler, "alphas_cumprod"):
+            raise ValueError(
+                f"its scheduler, {type(scheduler).__name__}, has no variance schedule "
+                "(alphas_cumprod)"
+            )
+        return cls(scheduler.alphas_cumprod, scheduler.config.prediction_type)
+
     def __init__(self, alphas_cumprod: Tensor, prediction_type: str) -> None:
-        """Take over a diffusers scheduler's schedule.
+        """Take over a schedule.
 
         Args:
             alphas_cumprod: share of the signal's variance at each timestep, shape (T,).

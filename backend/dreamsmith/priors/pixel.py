@@ -28,10 +28,9 @@ class PixelPrior(Prior):
     vsd = VsdDefaults(guidance_scale=2.0, lora_rank=16, lora_convolutions=True)
 
     def __init__(self, pipeline: Any, device: torch.device, dtype: torch.dtype) -> None:
-        scheduler = pipeline.scheduler
         super().__init__(
             pipeline.unet,
-            DiscreteDiffusion(scheduler.alphas_cumprod, scheduler.config.prediction_type),
+            DiscreteDiffusion.of(pipeline.scheduler),
             int(pipeline.unet.config.sample_size),
             device,
             dtype,
