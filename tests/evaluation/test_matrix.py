@@ -8,6 +8,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,16 @@ from safetensors.torch import load_file, save_file
 
 from dreamsmith.asset.glb import read_glb
 from dreamsmith.errors import InvalidRequest
+from dreamsmith.evaluation import matrix
 from dreamsmith.evaluation.command import PROMPTS, Plan, evaluate_plan
-from dreamsmith.evaluation.matrix import CellResult, cell_folder, prior_weights, run_cells
+from dreamsmith.evaluation.matrix import (
+    CellResult,
+    cell_folder,
+    default_workers,
+    prior_weights,
+    run_cells,
+    usable_cores,
+)
 from dreamsmith.evaluation.report import HEADINGS, cells_of, summarise
 from dreamsmith.evaluation.scorers import Judge
 from dreamsmith.priors.bundled.vocabulary import COLORS
@@ -133,6 +143,108 @@ def test_torch_and_numba_both_keep_to_the_threads_that_they_are_given() -> None:
         check=True,
     )
     assert printed.stdout.split() == ["2", "2"]
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, float], None]:
+    """A machine without a GPU, of some cores and GiB of free memory."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+
+    def pretend(cores: int, free_gib: float) -> None:
+        monkeypatch.setattr(matrix, "usable_cores", lambda: cores)
+        monkeypatch.setattr(matrix, "_free_gib", lambda: free_gib)
+
+    return pretend
+
+
+@pytest.mark.parametrize(
+    ("cores", "free_gib", "expected"),
+    [(2, 20, 2), (2, 4, 1), (2, 1, 1), (16, 60, 16), (16, 28, 11), (64, 250, 64), (64, 60, 24)],
+)
+def test_as_many_are_made_at_a_time_as_there_are_cores_and_memory_for(
+    machine: Callable[[int, float], None], cores: int, free_gib: float, expected: int
+) -> None:
+    machine(cores, free_gib)
+    plan = make(prompts=(), seeds="0,1,2,3")
+    assert default_workers(plan.cells, plan.judge) == expected
+    assert default_workers(plan.cells[:1], plan.judge) == 1
+
+
+def test_a_gpu_a_full_model_or_a_large_judge_makes_them_fewer(
+    machine: Callable[[int, float], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    machine(16, 60)
+    plan = make(prompts=())
+    assert default_workers(plan.cells, plan.judge) == 16
+    save_clip(tmp_path)
+    with (tmp_path / "more.bin").open("wb") as file:
+        file.truncate(2 * 2**30)
+    large = Judge("clip", "", folder=tmp_path)
+    assert default_workers(plan.cells, large) == 13
+    full = make(prompts=(), prior="DeepFloyd/IF-I-M-v1.0")
+    assert default_workers(full.cells, plan.judge) == 1
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert default_workers(plan.cells, plan.judge) == 1
+
+
+@pytest.mark.parametrize(("workers", "expected"), [(None, (2, 8)), (1, (1, 16)), (40, (40, 1))])
+def test_the_cores_are_shared_among_those_that_are_made_at_a_time(
+    machine: Callable[[int, float], None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    workers: int | None,
+    expected: tuple[int, int],
+) -> None:
+    asked: list[tuple[int, int]] = []
+
+    class Pool:
+        def __init__(self, workers: int, *_: object, **__: object) -> None:
+            self.workers = workers
+
+        def __enter__(self) -> Pool:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def shutdown(self, **_: object) -> None: ...
+
+        def submit(self, work: object, cell: object, folder: Path, threads: int, judge: Judge):  # type: ignore[no-untyped-def]
+            asked.append((self.workers, threads))
+            future: Future[None] = Future()
+            future.set_exception(KeyboardInterrupt())
+            return future
+
+    machine(16, 60)
+    monkeypatch.setattr(matrix, "ProcessPoolExecutor", Pool)
+    plan = make()
+    with pytest.raises(KeyboardInterrupt):
+        list(run_cells(plan.cells, tmp_path, workers=workers, judge=plan.judge))
+    assert asked == [expected, expected]
+
+
+@pytest.mark.parametrize(
+    ("files", "cores", "free_gib"),
+    [
+        ({}, 8, 0),
+        ({"/proc/meminfo": "MemTotal: 9 kB\nMemAvailable:  20971520 kB"}, 8, 20),
+        ({"cpu.max": "max 100000", "memory.max": "max"}, 8, 20),
+        ({"cpu.max": "250000 100000", "memory.max": str(6 * 2**30)}, 2, 6),
+        ({"cpu.max": "50000 100000"}, 1, 20),
+        ({"memory/memory.limit_in_bytes": str(3 * 2**30)}, 8, 3),
+        ({"memory/memory.limit_in_bytes": str(2**63 - 4096)}, 8, 20),
+    ],
+)
+def test_limits_of_a_container_count(
+    monkeypatch: pytest.MonkeyPatch, files: dict[str, str], cores: int, free_gib: float
+) -> None:
+    found = {f"/sys/fs/cgroup/{name}": text for name, text in files.items()}
+    if files:
+        found["/proc/meminfo"] = "MemAvailable: 20971520 kB"
+    monkeypatch.setattr(matrix, "_text", lambda path: found.get(path, ""))
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert usable_cores() == cores
+    assert matrix._free_gib() == free_gib
 
 
 def test_a_matrix_is_made_once_measured_and_shown(

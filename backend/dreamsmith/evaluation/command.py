@@ -113,8 +113,15 @@ class Plan:
         return cls(cells, Judge.by_clip(clip_folder, [cell.request.prompt for cell in cells]))
 
 
-def evaluate_plan(plan: Plan, output: Path, workers: int, as_json: bool) -> None:
-    """Run a plan with progress, print its table and write it to ``output``."""
+def evaluate_plan(plan: Plan, output: Path, workers: int | None, as_json: bool) -> None:
+    """Run a plan with progress, print its table and write it to ``output``.
+
+    Args:
+        plan: what to make.
+        output: folder for all of it.
+        workers: generations at a time; None for as many as the machine has cores and memory for.
+        as_json: print a JSON object a line in place of tables.
+    """
     console = Console(stderr=True)
     results: list[CellResult] = []
     with CountingBars(console) as bars:

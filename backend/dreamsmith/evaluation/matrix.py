@@ -14,6 +14,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -37,7 +38,7 @@ from dreamsmith.events import AssetReady
 from dreamsmith.files import write_atomic
 from dreamsmith.generate import generate
 from dreamsmith.priors.bundled.sheet import tile
-from dreamsmith.priors.locate import locate
+from dreamsmith.priors.locate import BUNDLED, locate
 from dreamsmith.request import GenerationRequest
 
 _RESULT: Final = "result.json"
@@ -45,6 +46,13 @@ _NO_ASSET: Final = "no surface was found"
 _PICTURE_RESOLUTION: Final = 96
 # Weights of more are told by their prior's name alone: to hash them takes too long.
 _HASHED_BYTES: Final = 2**30
+# That a generation with the bundled prior may take: the largest measured, VSD by preset high, takes
+# 1.9, and each variation more a tenth.
+_GIB_A_CELL: Final = 2.5
+_MEMORY_LIMITS: Final = (
+    "/sys/fs/cgroup/memory.max",
+    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+)
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,7 @@ class CellResult:
 
 
 def run_cells(
-    cells: Sequence[Cell], output: Path, *, workers: int, judge: Judge
+    cells: Sequence[Cell], output: Path, *, workers: int | None, judge: Judge
 ) -> Iterator[CellResult]:
     """Make what is not there yet and yield every asset's result, in the order in which they end.
 
@@ -104,7 +112,7 @@ def run_cells(
     Args:
         cells: what to make; equal requests are made once.
         output: folder for all of it.
-        workers: generations at a time.
+        workers: generations at a time; None for `default_workers`.
         judge: whose word R-precision is.
     """
     weights = {prior: prior_weights(prior) for prior in {cell.request.prior for cell in cells}}
@@ -116,7 +124,8 @@ def run_cells(
             yield from _read(cell, folder)
         else:
             waiting.setdefault(folder, []).append(cell)
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    workers = workers or default_workers([same[0] for same in waiting.values()], judge)
+    threads = max(1, usable_cores() // workers)
     # Spawned, and a new process each: its memory is the cell's own.
     with ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), max_tasks_per_child=1
@@ -133,6 +142,47 @@ def run_cells(
                     yield from _read(cell, folder)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def default_workers(cells: Sequence[Cell], judge: Judge) -> int:
+    """Generations at a time that this machine has cores and memory for.
+
+    One a core makes the most of them (measured on two). A GPU, or the memory that a full model
+    wants, is for one alone.
+    """
+    if torch.cuda.is_available() or any(cell.request.prior != BUNDLED for cell in cells):
+        return 1
+    fitting = int(_free_gib() / (_GIB_A_CELL + judge.gib))
+    return max(1, min(len(cells), usable_cores(), fitting))
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, which in a container can be fewer than the machine has."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    quota, _, period = _text("/sys/fs/cgroup/cpu.max").partition(" ")
+    return min(cores, max(1, int(quota) // int(period))) if quota.isdigit() else cores
+
+
+def _free_gib() -> float:
+    """Memory that is there to be taken; 0 where nothing tells."""
+    available = re.search(r"MemAvailable:\s*(\d+) kB", _text("/proc/meminfo"))
+    if available:
+        free = int(available[1]) / 2**20
+    elif sys.platform == "darwin":
+        # What is free is not told; half of all is a guess.
+        free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**31
+    else:
+        return 0.0
+    limits = [limit for limit in map(_text, _MEMORY_LIMITS) if limit.isdigit()]
+    return min([free, *(int(limit) / 2**30 for limit in limits)])
+
+
+def _text(path: str) -> str:
+    """A file of the system's; empty where it has none."""
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
 
 
 def cell_folder(output: Path, cell: Cell, weights: str) -> Path:

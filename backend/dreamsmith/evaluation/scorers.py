@@ -160,6 +160,12 @@ class Judge:
             return VocabularyScorer()
         return ClipScorer(self.folder, self.candidates)
 
+    @property
+    def gib(self) -> float:
+        """What the CLIP model holds of memory, about."""
+        files = model_files(self.folder) if self.folder else []
+        return sum(file.stat().st_size for file in files) / 2**30
+
     def identity(self) -> dict[str, object]:
         """What tells it from others; JSON-serialisable. A model that was moved is the same."""
         return {"name": self.name, "weights": self.weights, "candidates": list(self.candidates)}
