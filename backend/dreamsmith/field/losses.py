@@ -21,6 +21,11 @@ def opaqueness_loss(opacity: Tensor) -> Tensor:
 def orientation_loss(opacity: Tensor, normals: Tensor, directions: Tensor) -> Tensor:
     """Normals must not face away from the camera (Ref-NeRF, equation 11), one normal a ray.
 
+    The papers take the normal of every sample, weighted as in the ray's colour, and threestudio
+    divides their sum by the number of rays that see anything. Here a ray has the normal at its mean
+    depth alone, and all rays count: far fewer normals to compute, and another strength at the same
+    weight.
+
     Args:
         opacity: weight of each ray, carries no gradient here, shape (R,).
         normals: unit vectors, shape (R, 3).
