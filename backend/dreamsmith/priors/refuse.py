@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from dreamsmith.errors import PriorNotFound
@@ -23,8 +24,10 @@ _DISTILLED: Final = {
     "Flux2Pipeline": _GUIDANCE,
     "LatentConsistencyModelPipeline": _STEPS,
 }
-# What owners call models of few steps; nothing in their files says so.
-_NAMES: Final = ("turbo", "lightning", "schnell", "hyper-sd", "lcm", "distilled")
+# What owners call models of few steps, word by word; nothing in their files says so.
+_NAMES: Final = ("turbo", "lightning", "schnell", "hyper-sd", "hyper-sdxl", "lcm", "distilled")
+# Where a word ends that is not followed by a hyphen or the like: ``dreamshaperXL_v21TurboDPMSDE``.
+_WORDS: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 
 def refusal(name: str, index: dict[str, Any]) -> str | None:
@@ -52,8 +55,9 @@ def _distilled(name: str, index: dict[str, Any]) -> str | None:
     if index.get("is_distilled"):
         return _GUIDANCE
     reason = _DISTILLED.get(index["_class_name"])
-    called = name.replace("\\", "/").rstrip("/").rpartition("/")[2].lower()
-    if reason is None and any(word in called for word in _NAMES):
+    called = name.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    words = f"-{'-'.join(_WORDS.findall(called)).lower()}-"
+    if reason is None and any(f"-{word}-" in words for word in _NAMES):
         return _STEPS
     return reason
 
