@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ from dreamsmith.cli import run
 from dreamsmith.errors import InvalidRequest
 from dreamsmith.presets import BUNDLED_PIXELS, recipe_report, settings_for
 from dreamsmith.priors.bundled.model import RESOLUTION
-from dreamsmith.recipes import RECIPES, recipe_named
+from dreamsmith.recipes import RECIPES, Recipe, recipe_named
 from dreamsmith.request import DistillationSettings, GenerationRequest
 from dreamsmith.service.servicers import requested
-from dreamsmith.settings import FieldSettings
+from dreamsmith.settings import FieldSettings, Ramp
 from dreamsmith.v1 import generation_pb2 as api
 
 
@@ -24,6 +25,237 @@ def test_a_request_may_name_exactly_what_there_is() -> None:
     assert tuple(RECIPES) == request.RECIPES
     with pytest.raises(InvalidRequest, match="choose dreamfusion, prolificdreamer"):
         recipe_named("dreamfusoin")
+
+
+# What the papers and their code say, and of cameras what is ours. A weight: at first, in the end,
+# from step, to step. "fine": from step, cameras, pixels. "shading": until which step albedo alone,
+# then its share, the textureless share, and the ambient light's range.
+ANY_DISTANCE, ANY_FOV = (2.4, 3), (40, 50)
+PAPERS: dict[str, dict[str, object]] = {
+    "dreamfusion": {
+        "method": "sds",
+        "steps": 15000,
+        "later steps": None,
+        "batch": (4, 64),
+        "fine": None,
+        "guidance": (None, 0, None, "sigma_squared"),
+        "noise levels": "uniform",
+        "surface": ("shaded", ""),
+        "sparsity": (1, 1),
+        "opaqueness": (0, 0),
+        "orientation": (10, 1000, 0, 5000),
+        "levels": (1, 1),
+        "shading": (1000, 0.25, 0.375, 0.1, 0.1),
+        "blob": (10, 0.5),
+        "elevation": (-10, 90),
+        "distance": ANY_DISTANCE,
+        "fov": ANY_FOV,
+    },
+    "prolificdreamer": {
+        "method": "vsd",
+        "steps": 25000,
+        "later steps": (15000, 30000),
+        "batch": (1, 64),
+        "fine": (5000, 1, 512),
+        "guidance": (7.5, 0, None, "sigma_squared"),
+        "noise levels": ("annealed", 5000),
+        "surface": ("normals", "sds"),
+        "sparsity": (10, 10),
+        "opaqueness": (0, 1000, 10000, 10000),
+        "orientation": (0, 0),
+        "levels": (1, 1),
+        "shading": "albedo",
+        "blob": (10, 0.5),
+        "elevation": (-10, 45),
+        "distance": ANY_DISTANCE,
+        "fov": ANY_FOV,
+    },
+    "prolificdreamer-scene": {
+        "method": "vsd",
+        "steps": 25000,
+        "later steps": None,
+        "batch": (1, 64),
+        "fine": (5000, 1, 512),
+        "guidance": (7.5, 0, None, "sigma_squared"),
+        "noise levels": ("annealed", 10000),
+        "surface": ("shaded", ""),
+        "sparsity": (0, 0),
+        "opaqueness": (0, 0),
+        "orientation": (0, 0),
+        "levels": (1, 1),
+        "shading": "albedo",
+        "blob": (-10, 0.5),
+        "elevation": (-10, 45),
+        "distance": (0.02, 0.46),
+        "fov": (40, 70),
+    },
+    "ssd": {
+        "method": "ssd",
+        "steps": 15000,
+        "later steps": None,
+        "batch": (12, 64),
+        "fine": (10000, 1, 512),
+        "guidance": (None, 0, 0.2, "sigma_squared"),
+        "noise levels": "uniform",
+        "surface": ("shaded", ""),
+        "sparsity": (10, 10),
+        "opaqueness": (0, 0),
+        "orientation": (10, 1000, 0, 10000),
+        "levels": (0.5, 1, 2000, 6000),
+        "shading": "albedo",
+        "blob": (10, 0.5),
+        "elevation": (-10, 45),
+        "distance": ANY_DISTANCE,
+        "fov": ANY_FOV,
+    },
+    "mvdream": {
+        "method": "sds",
+        "steps": 10000,
+        "later steps": None,
+        "batch": (8, 64),
+        "fine": (5000, 4, 256),
+        "guidance": (50, 0.5, None, "sigma_over_alpha"),
+        "noise levels": "falling",
+        "surface": ("shaded", ""),
+        "sparsity": (0, 0),
+        "opaqueness": (0, 0),
+        "orientation": (10, 1000, 0, 5000),
+        "levels": (1, 1),
+        "shading": (5000, 0.25, 0.375, 0, 1),
+        "blob": (10, 0.5),
+        "elevation": (0, 30),
+        "distance": ANY_DISTANCE,
+        "fov": ANY_FOV,
+    },
+}
+
+
+def in_steps(recipe: Recipe) -> dict[str, object]:
+    """A recipe's settings with the paper's steps in place of shares."""
+    field, method, cameras = recipe.field, recipe.distillation, recipe.cameras
+    light = field.shading
+
+    def step(share: float) -> object:
+        return pytest.approx(share * recipe.steps, abs=1e-6)
+
+    def ramp(given: Ramp) -> object:
+        if given.first == given.last:
+            return given.first, given.last
+        return given.first, given.last, step(given.begin), step(given.end)
+
+    fine = (step(field.fine_from), field.fine_batch_size, field.fine_resolution)
+    lit = (light.textureless, light.least_ambient, light.most_ambient)
+    schedule: object = method.time_schedule
+    return {
+        "method": recipe.method,
+        "steps": recipe.steps,
+        "later steps": recipe.later_steps,
+        "batch": (recipe.batch_size, recipe.render_resolution),
+        "fine": fine if field.fine_from < 1 else None,
+        "guidance": (
+            *(method.guidance_scale, method.guidance_rescale, method.threshold, method.omega),
+        ),
+        "noise levels": (schedule, step(field.annealed_after))
+        if schedule == "annealed"
+        else schedule,
+        "surface": (method.surface_pictures, method.surface_method),
+        "sparsity": ramp(field.sparsity),
+        "opaqueness": ramp(field.opaqueness),
+        "orientation": ramp(field.orientation),
+        "levels": ramp(field.levels),
+        "shading": "albedo"
+        if light.albedo == 1
+        else (step(light.albedo_until), light.albedo, *lit),
+        "blob": (field.blob_density, field.blob_radius),
+        "elevation": (cameras.elevation_degrees.low, cameras.elevation_degrees.high),
+        "distance": (cameras.distance.low, cameras.distance.high),
+        "fov": (cameras.fov_degrees.low, cameras.fov_degrees.high),
+    }
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_what_its_paper_says(name: str) -> None:
+    found = in_steps(RECIPES[name])
+    assert set(found) == set(PAPERS[name])
+    for setting, figures in PAPERS[name].items():
+        assert figures == found[setting], setting
+
+
+# Under which name `recipe show` prints a setting that is figures alone.
+ROWS = {
+    "steps": "steps",
+    "later steps": "steps",
+    "batch": "batch",
+    "fine": "batch",
+    "noise levels": "noise levels",
+    "sparsity": "sparsity",
+    "opaqueness": "opaqueness",
+    "orientation": "orientation",
+    "levels": "levels of the grid",
+    "shading": "shading",
+    "blob": "start",
+    "elevation": "elevation",
+    "distance": "camera distance",
+    "fov": "field of view",
+}
+# As the texts have these.
+WORDS = {"none": " 0 ", "the first": " 0 ", "half": " 0.5 ", " all ": " 1 "}
+
+
+def rows_of(name: str) -> dict[str, str]:
+    """What is printed of each setting; several may share a row."""
+    return {
+        part: f"{number.paper}; {number.here}"
+        for number in RECIPES[name].numbers
+        for part in number.name.split(", ")
+    }
+
+
+def figures_in(text: str) -> set[float]:
+    for word, figure in WORDS.items():
+        text = text.replace(word, figure)
+    return {float(found) for found in re.findall(r"-?\d+(?:\.\d+)?", text)}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_what_is_printed_names_the_figures(name: str) -> None:
+    rows = rows_of(name)
+    for setting, row in ROWS.items():
+        given = PAPERS[name][setting]
+        if setting == "levels" and given == (1, 1):
+            assert row not in rows
+            continue
+        wanted = given if isinstance(given, tuple) else (given,)
+        figures = {float(figure) for figure in wanted if isinstance(figure, int | float)}
+        assert figures <= figures_in(rows[row]), (setting, rows[row])
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_what_is_printed_says_how_noise_and_light_go(name: str) -> None:
+    rows, paper = rows_of(name), PAPERS[name]
+    is_uniform = "uniform in [0.02, 0.98]" in rows["noise levels"]
+    assert is_uniform == (paper["noise levels"] == "uniform")
+    # A step follows where there is other light later.
+    assert rows["shading"].startswith("albedo alone")
+    assert ("textureless" in rows["shading"]) == (paper["shading"] != "albedo")
+    assert ("light" in rows) == (paper["shading"] != "albedo")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_what_is_printed_of_guidance_is_what_is_set(name: str) -> None:
+    rows, found = rows_of(name), RECIPES[name].distillation
+    if found.guidance_scale is not None:
+        assert found.guidance_scale in figures_in(rows["guidance scale"])
+    if found.guidance_rescale:
+        assert found.guidance_rescale in figures_in(rows["loss"])
+    assert ("M" in rows) == (found.threshold is not None)
+    if found.threshold is not None:
+        assert 1000 * found.threshold in figures_in(rows["M"])
+    if found.omega == "sigma_squared":
+        assert rows["omega"].startswith("sigma^2")
+    else:
+        assert "distance to x_0" in rows["loss"]
+    assert (found.surface_pictures == "normals") == ("normals" in rows.get("surface stage", ""))
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -46,10 +278,10 @@ def test_a_recipe_is_a_request_that_is_allowed(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_number_has_a_source_or_says_what_stands_for_it(name: str) -> None:
+def test_every_number_has_a_source(name: str) -> None:
     numbers = RECIPES[name].numbers
     assert len({number.name for number in numbers}) == len(numbers) > 8
-    assert all(number.paper and (number.source or number.here) for number in numbers)
+    assert all(number.paper and number.source for number in numbers)
 
 
 def test_what_a_scene_is_said_to_be_is_what_it_is() -> None:
@@ -183,10 +415,16 @@ def test_without_a_recipe_the_field_is_our_own() -> None:
     assert FieldSettings().background == "random"
 
 
-def test_a_recipe_is_shown_with_its_sources(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_recipe_is_shown_with_its_sources(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert run(["recipe", "show", "prolificdreamer", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["method"] == "vsd" and shown["distillation"]["guidance_scale"] == 7.5
+    monkeypatch.setenv("COLUMNS", "40")
+    assert run(["recipe", "show", "ssd"]) == 0
+    assert "…" not in capsys.readouterr().out
+    monkeypatch.setenv("COLUMNS", "80")
     assert run(["recipe", "show", "ssd"]) == 0
     assert "200 of 1000" in capsys.readouterr().out
     assert run(["recipe", "show", "prolificdreamer-scene"]) == 0

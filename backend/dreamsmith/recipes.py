@@ -73,8 +73,9 @@ class Recipe:
 
 
 _DEFAULT_CAMERAS: Final = CameraRanges()
-_DREAMFUSION_SHADING: Final = Shading(
-    albedo_until=0.07, albedo=0.25, textureless=0.375, least_ambient=0.1, most_ambient=0.1
+# Of threestudio's ProlificDreamer, which SSD builds upon.
+_OBJECT_CAMERAS: Final = dataclasses.replace(
+    _DEFAULT_CAMERAS, elevation_degrees=Interval(-10.0, 45.0)
 )
 _STEPS: Final = Number(
     "steps",
@@ -83,29 +84,58 @@ _STEPS: Final = Number(
     "with the bundled prior the preset's, and step numbers become shares of the stage; with "
     "another the paper's; --steps goes before either",
 )
-_LATER_STAGES: Final = Number(
-    "later stages",
-    "none that is distilled",
-    "",
-    "surface and texture, of the same method, in the preset's proportion to the field's steps",
+_BLOB: Final = "10 (1 - |x| / 0.5) before softplus"
+_OUR_FOV: Final = "40 to 50, as the bundled prior saw; --fov sets it"
+_OUR_WORDS: Final = "the bundled prior is told the side to 45 degrees, the height and the size"
+_OUR_ORIENTATION: Final = (
+    "one normal a ray, averaged over all rays, so its strength is not the paper's to the number"
 )
-_DISTANCE: Final = Number(
-    "camera distance",
-    "in the paper's scene units",
-    "",
-    "the request's default, in object radii: the object fills the picture alike",
+_OUR_LIGHT: Final = (
+    "a distant light, its direction closer around the camera's and from a little above"
 )
-_BACKGROUND: Final = Number(
-    "background",
-    "learned, by direction",
-    "threestudio's configuration",
-    "the same in the field stage; with the bundled prior, which was trained so, and in the later "
-    "stages drawn at random each step",
+_OUR_BACKGROUND: Final = (
+    "in the field stage learned alone; with the bundled prior, which was trained so, and in the "
+    "later stages drawn at random each step"
 )
 
 
 def _steps(paper: str, source: str) -> Number:
     return dataclasses.replace(_STEPS, paper=paper, source=source)
+
+
+def _distance(paper: str, source: str) -> Number:
+    here = "2.4 to 3 object radii, the request's default; --distance sets it"
+    return Number("camera distance", paper, source, here)
+
+
+def _later_stages(source: str) -> Number:
+    return Number(
+        "later stages",
+        "none that is distilled",
+        source,
+        "surface and texture, of the same method, in the preset's proportion to the field's steps, "
+        "with as many cameras and pixels as the field stage begins with",
+    )
+
+
+def _networks_rate(source: str) -> Number:
+    paper = "AdamW, 0.01 for the grid, 0.001 for networks and background"
+    return Number("optimiser", paper, source, "Adam, 0.01 for the networks too")
+
+
+def _half_random_background(source: str) -> Number:
+    paper = "learned, by direction; in half of the steps a random colour"
+    return Number("background", paper, source, _OUR_BACKGROUND)
+
+
+def _lora() -> Number:
+    return Number(
+        "LoRA",
+        "of Stable Diffusion 2.1, which predicts the velocity; learning rate 0.0001, camera left "
+        "out one time in ten",
+        "threestudio",
+        "of the prior itself; in fewer than 25000 steps it learns as much faster, at most 0.001",
+    )
 
 
 RECIPES: Final[dict[str, Recipe]] = {
@@ -120,36 +150,93 @@ RECIPES: Final[dict[str, Recipe]] = {
             field=FieldSettings(
                 sparsity=Ramp(1, 1),
                 opaqueness=Ramp(0, 0),
-                orientation=Ramp(10, 1000, 0.1, 0.5),
-                shading=_DREAMFUSION_SHADING,
+                orientation=Ramp(10, 1000, 0, 5_000 / 15_000),
+                shading=Shading(
+                    albedo_until=1_000 / 15_000,
+                    albedo=0.25,
+                    textureless=0.375,
+                    least_ambient=0.1,
+                    most_ambient=0.1,
+                ),
                 background="learned",
             ),
             steps=15_000,
             batch_size=4,
             render_resolution=64,
             numbers=(
-                _steps("15000", "appendix A"),
-                Number("guidance scale", "100", "section 3", "20 with a prior in pixel space"),
-                Number("noise levels", "uniform in [0.02, 0.98]", "section 3"),
-                Number("omega", "sigma^2", "section 3"),
-                Number("batch", "4 cameras, 64x64", "appendix A"),
-                Number("elevation", "-10 to 90 degrees", "section 3.1"),
-                _DISTANCE,
+                _steps("15000", "section 3.2"),
+                Number("prior", "Imagen's first stage, 64x64", "section 3", "the request's"),
+                Number(
+                    "guidance scale",
+                    "100, where 0 is no guidance",
+                    "section 3.2",
+                    "the prior's, where 1 is no guidance: 100 for latents, 20 in pixel space, 50 "
+                    "for MVDream",
+                ),
+                Number("noise levels", "uniform in [0.02, 0.98]", "section 3.2"),
+                Number("omega", "sigma^2", "section 3.2"),
+                Number("batch", "4 cameras, 64x64", "section 3.2"),
+                Number("elevation", "-10 to 90 degrees", "section 3.2"),
+                Number(
+                    "field of view",
+                    "40.6 to 71.1 degrees: a focal length of 0.7 to 1.35 widths",
+                    "section 3.2",
+                    _OUR_FOV,
+                ),
+                _distance("1 to 1.5, in a sphere of radius 1.4", "section 3.2"),
+                Number(
+                    "camera jitter",
+                    "0.1 of the position, 0.2 of the point looked at, 0.02 of the way up",
+                    "appendix A.2",
+                    "none: every camera looks at the middle",
+                ),
+                Number(
+                    "words for the view",
+                    "overhead above 60 degrees; else front, side or back, whichever is nearest",
+                    "section 3.2; appendix A.2",
+                    f"the same; {_OUR_WORDS}",
+                ),
                 Number(
                     "shading",
                     "albedo alone in the first 1000 of 15000 steps; then albedo 0.25, "
                     "textureless 0.375, both 0.375; ambient 0.1",
-                    "appendix A; shares of threestudio",
+                    "appendix A.2",
                 ),
-                Number("orientation", "10 to 1000 from step 1000 to 5000 of 10000", "threestudio"),
-                Number("sparsity", "1", "threestudio"),
+                Number(
+                    "light",
+                    "a point 0.8 to 1.5 from the middle, its direction drawn around the camera's "
+                    "with deviation 1",
+                    "appendix A.2",
+                    _OUR_LIGHT,
+                ),
+                Number(
+                    "orientation",
+                    "0.0001 to 0.01 over the first 5000 of 15000 steps",
+                    "appendix A.2",
+                    f"10 to 1000, threestudio's; {_OUR_ORIENTATION}",
+                ),
+                Number("sparsity", "0.001 to 0.005", "appendix A.2", "1, threestudio's"),
+                Number("opaqueness", "none", "appendix A.2; threestudio"),
+                Number(
+                    "field",
+                    "a network after mip-NeRF 360, whose detail comes in over the first 5000 steps",
+                    "appendix A.2",
+                    "a hash grid with all of its levels from the beginning",
+                ),
                 Number(
                     "start",
-                    "10 (1 - |x| / 0.5) before softplus",
-                    "threestudio, Magic3D: the paper's own start works less well",
+                    "a Gaussian of height 5 and width 0.2 on top of the density",
+                    "appendix A.2",
+                    f"{_BLOB}, Magic3D's, which threestudio found to work better",
                 ),
-                _BACKGROUND,
-                Number("optimiser", "Shampoo", "appendix A", "Adam, 0.01"),
+                Number("background", "learned, by direction", "section 3.1", _OUR_BACKGROUND),
+                Number(
+                    "optimiser",
+                    "Shampoo, up to 0.0001 in 3000 steps, then down to 0.000001",
+                    "appendix A.2",
+                    "Adam, 0.01; 0.001 for the background",
+                ),
+                _later_stages("section 3.2"),
             ),
         ),
         Recipe(
@@ -162,17 +249,15 @@ RECIPES: Final[dict[str, Recipe]] = {
                 surface_pictures="normals",
                 surface_method="sds",
             ),
-            cameras=dataclasses.replace(
-                _DEFAULT_CAMERAS,
-                elevation_degrees=Interval(-10.0, 45.0),
-            ),
+            cameras=_OBJECT_CAMERAS,
             field=FieldSettings(
                 sparsity=Ramp(10, 10),
-                opaqueness=Ramp(0, 1000, 0.4, 0.4),
+                opaqueness=Ramp(0, 1000, 10_000 / 25_000, 10_000 / 25_000),
                 orientation=Ramp(0, 0),
                 shading=Shading(albedo=1.0),
                 background="learned",
-                fine_from=0.2,
+                annealed_after=5_000 / 25_000,
+                fine_from=5_000 / 25_000,
                 fine_batch_size=1,
                 fine_resolution=512,
             ),
@@ -184,42 +269,60 @@ RECIPES: Final[dict[str, Recipe]] = {
                     "25000; then 15000 of the surface and 30000 of the texture",
                     "the paper's own code; threestudio",
                 ),
-                Number("guidance scale", "7.5", "section 5"),
+                Number("prior", "Stable Diffusion 2.1 base", "threestudio", "the request's"),
+                Number("guidance scale", "7.5", "abstract; threestudio"),
                 Number(
                     "noise levels",
                     "[0.02, 0.98], from step 5000 of 25000 on [0.02, 0.50]",
-                    "section 5",
+                    "section 4.2; threestudio",
                 ),
-                Number(
-                    "LoRA",
-                    "learning rate 0.0001, camera left out one time in ten",
-                    "appendix",
-                    "in fewer than 25000 steps it learns as much faster, at most 0.001",
-                ),
+                Number("omega", "sigma^2", "threestudio"),
+                _lora(),
                 Number(
                     "batch",
-                    "1 camera; 64x64, from step 5000 on 512x512",
-                    "threestudio",
+                    "1 camera; 64x64, from step 5000 of 25000 on 512x512",
+                    "threestudio; the paper has 512x512 throughout",
                     "at most the prior's own resolution",
                 ),
                 Number("elevation", "-10 to 45 degrees", "threestudio"),
+                Number("field of view", "40 to 70 degrees", "threestudio", _OUR_FOV),
+                _distance("1 to 1.5, in a sphere of radius 1", "threestudio"),
+                Number("camera jitter", "none", "threestudio"),
                 Number(
-                    "field of view", "40 to 70 degrees", "threestudio", "40 to 50, as the prior saw"
+                    "words for the view",
+                    "overhead above 60 degrees; front and back within 30, else side",
+                    "threestudio",
+                    f"front and back within 45; {_OUR_WORDS}",
                 ),
-                _DISTANCE,
                 Number("shading", "albedo alone", "threestudio"),
                 Number("sparsity", "10", "threestudio"),
                 Number("opaqueness", "0, from step 10000 of 25000 on 1000", "threestudio"),
-                Number("start", "10 (1 - |x| / 0.5) before softplus", "section 4.2"),
+                Number("orientation", "0", "threestudio"),
+                Number("start", _BLOB, "section 4.2; threestudio"),
+                _half_random_background("threestudio"),
+                _networks_rate("threestudio"),
                 Number(
                     "surface stage",
                     "SDS on pictures of normals, the shape alone; guidance scale 100, noise levels "
-                    "in [0.02, 0.50]",
-                    "the paper's own code; threestudio",
-                    "the prior's guidance scale for SDS: 20 in pixel space",
+                    "in [0.02, 0.50]; 1 camera, 512x512",
+                    "the paper's own code; threestudio, which begins with [0.02, 0.98]",
+                    "the prior's guidance scale for SDS: 20 in pixel space; 64x64, unless "
+                    "--resolution is given",
                 ),
-                Number("texture stage", "VSD on the shape, which is fixed", "threestudio"),
-                _BACKGROUND,
+                Number(
+                    "regularisers of the surface",
+                    "normal consistency 10000, Laplacian 10000",
+                    "threestudio",
+                    "4000, of faces and not of vertices, and 4000; 20 against changes of sign",
+                ),
+                Number(
+                    "texture stage",
+                    "VSD on the shape, which is fixed; noise levels in [0.02, 0.98], from step "
+                    "5000 of 30000 on in [0.02, 0.50]; albedo alone; 1 camera, 512x512",
+                    "threestudio",
+                    "noise levels in [0.02, 0.50] throughout; lit as without a recipe; 64x64, "
+                    "unless --resolution is given",
+                ),
             ),
             later_steps=(15_000, 30_000),
         ),
@@ -229,8 +332,7 @@ RECIPES: Final[dict[str, Recipe]] = {
             method="vsd",
             distillation=DistillationSettings(guidance_scale=7.5, time_schedule="annealed"),
             cameras=dataclasses.replace(
-                _DEFAULT_CAMERAS,
-                elevation_degrees=Interval(-10.0, 45.0),
+                _OBJECT_CAMERAS,
                 distance=Interval(0.02, 0.46),
                 fov_degrees=Interval(40.0, 70.0),
             ),
@@ -242,32 +344,30 @@ RECIPES: Final[dict[str, Recipe]] = {
                 blob_density=-10.0,
                 blob_radius=0.5,
                 background="learned",
-                annealed_after=0.4,
+                annealed_after=10_000 / 25_000,
+                fine_from=5_000 / 25_000,
+                fine_batch_size=1,
+                fine_resolution=512,
             ),
             steps=25_000,
             batch_size=1,
-            render_resolution=256,
+            render_resolution=64,
             numbers=(
-                _steps("25000", "section 5"),
+                _steps("25000", "threestudio"),
                 Number(
                     "prior",
-                    "Stable Diffusion 2.1",
-                    "section 5",
+                    "Stable Diffusion 2.1 base",
+                    "threestudio",
                     "the request's; the bundled one knows single props and can make no room",
                 ),
-                Number("guidance scale", "7.5", "section 5"),
+                Number("guidance scale", "7.5", "abstract; threestudio"),
                 Number(
                     "noise levels",
                     "[0.02, 0.98], from step 10000 of 25000 on [0.02, 0.50]",
-                    "threestudio, which has the fall switched off for the time being",
-                    "they fall, unless --set time_schedule=uniform",
+                    "threestudio",
                 ),
-                Number(
-                    "LoRA",
-                    "learning rate 0.0001, camera left out one time in ten",
-                    "appendix",
-                    "in fewer than 25000 steps it learns as much faster, at most 0.001",
-                ),
+                Number("omega", "sigma^2", "threestudio"),
+                _lora(),
                 Number(
                     "start",
                     "-10 (1 - |x| / 2.5) before softplus, in a sphere of radius 5: a dense shell, "
@@ -283,13 +383,19 @@ RECIPES: Final[dict[str, Recipe]] = {
                 ),
                 Number("elevation", "-10 to 45 degrees", "threestudio"),
                 Number("field of view", "40 to 70 degrees", "threestudio"),
+                Number("camera jitter", "none", "threestudio"),
                 Number("words for the view", "none", "threestudio"),
                 Number(
-                    "batch", "1 camera, 256x256", "threestudio", "at most the prior's resolution"
+                    "batch",
+                    "1 camera; 64x64, from step 5000 of 25000 on 512x512",
+                    "threestudio",
+                    "at most the prior's own resolution",
                 ),
                 Number("shading", "albedo alone", "threestudio"),
                 Number("sparsity, opaqueness, orientation", "0", "threestudio"),
-                _BACKGROUND,
+                Number("variance of the depth", "1", "threestudio, after HiFA", "none"),
+                Number("background", "learned, by direction", "threestudio", _OUR_BACKGROUND),
+                _networks_rate("threestudio"),
                 Number(
                     "later stages",
                     "of objects alone",
@@ -304,15 +410,15 @@ RECIPES: Final[dict[str, Recipe]] = {
             title="Stable Score Distillation (Tang et al. 2023, 2312.09305)",
             method="ssd",
             distillation=DistillationSettings(threshold=0.2),
-            cameras=dataclasses.replace(_DEFAULT_CAMERAS, elevation_degrees=Interval(-10.0, 45.0)),
+            cameras=_OBJECT_CAMERAS,
             field=FieldSettings(
                 sparsity=Ramp(10, 10),
                 opaqueness=Ramp(0, 0),
-                orientation=Ramp(10, 1000, 0.07, 0.67),
-                levels=Ramp(0.5, 1.0, 0.13, 0.67),
-                shading=_DREAMFUSION_SHADING,
+                orientation=Ramp(10, 1000, 0, 10_000 / 15_000),
+                levels=Ramp(0.5, 1.0, 2_000 / 15_000, 6_000 / 15_000),
+                shading=Shading(albedo=1.0),
                 background="learned",
-                fine_from=0.67,
+                fine_from=10_000 / 15_000,
                 fine_batch_size=1,
                 fine_resolution=512,
             ),
@@ -320,28 +426,59 @@ RECIPES: Final[dict[str, Recipe]] = {
             batch_size=12,
             render_resolution=64,
             numbers=(
-                _steps("15000", "section 5"),
-                Number("M", "200 of 1000 timesteps", "section 5"),
-                Number("noise levels", "uniform in [0.02, 0.98]", "section 5"),
+                _steps("15000", "supplement, section 7"),
+                Number("prior", "Stable Diffusion 2.1 base", "section 5.1", "the request's"),
+                Number(
+                    "M", "200 of 1000 timesteps", "section 4.5; supplement, section 10: a fifth"
+                ),
+                Number(
+                    "noise levels",
+                    "not said; [0.02, 0.98], from step 5000 on [0.02, 0.50], in the code that it "
+                    "builds upon",
+                    "threestudio's ProlificDreamer",
+                    "uniform in [0.02, 0.98] throughout, for what the prompt says is lost with the "
+                    "bundled prior where they fall (docs/results.md, Noise levels and their "
+                    "weights); --set time_schedule=annealed",
+                ),
+                Number("omega", "sigma^2", "threestudio's ProlificDreamer"),
                 Number(
                     "batch",
                     "12 cameras at low resolution; from step 10000 of 15000 on 1 at high",
-                    "section 5",
-                    "64, then 512 pixels, at most the prior's own",
+                    "section 5.1; supplement, section 7",
+                    "64, then 512 pixels, threestudio's ProlificDreamer's; at most the prior's own",
                 ),
                 Number(
                     "levels of the grid",
-                    "from coarse to fine",
-                    "section 5",
-                    "half of them to all until step 10000",
+                    "threestudio's progressive grid, from coarse to fine",
+                    "supplement, section 7",
+                    "half of them until step 2000, all from step 6000 on, as in threestudio's "
+                    "DreamFusion",
                 ),
-                Number("orientation", "10 to 1000 over 10000 steps", "section 5"),
-                Number("sparsity", "10", "section 5"),
-                Number("opaqueness", "none", "section 5"),
-                Number("shading", "as DreamFusion", "threestudio"),
-                Number("elevation", "-10 to 45 degrees", "threestudio"),
-                _DISTANCE,
-                _BACKGROUND,
+                Number(
+                    "orientation",
+                    "10 to 1000 over the first 10000 of 15000 steps",
+                    "supplement, section 7",
+                    _OUR_ORIENTATION,
+                ),
+                Number("sparsity", "10", "supplement, section 7"),
+                Number("opaqueness", "none", "supplement, section 7"),
+                Number("shading", "albedo alone", "threestudio's ProlificDreamer"),
+                Number("elevation", "-10 to 45 degrees", "threestudio's ProlificDreamer"),
+                Number(
+                    "field of view", "40 to 70 degrees", "threestudio's ProlificDreamer", _OUR_FOV
+                ),
+                _distance("1 to 1.5, in a sphere of radius 1", "threestudio's ProlificDreamer"),
+                Number("camera jitter", "none", "threestudio's ProlificDreamer"),
+                Number(
+                    "words for the view",
+                    "overhead above 60 degrees; front and back within 30, else side",
+                    "threestudio's ProlificDreamer",
+                    f"front and back within 45; {_OUR_WORDS}",
+                ),
+                Number("start", _BLOB, "threestudio's ProlificDreamer"),
+                _half_random_background("threestudio's ProlificDreamer"),
+                _networks_rate("threestudio's ProlificDreamer"),
+                _later_stages("supplement, section 7"),
             ),
         ),
         Recipe(
@@ -356,12 +493,18 @@ RECIPES: Final[dict[str, Recipe]] = {
             ),
             cameras=dataclasses.replace(_DEFAULT_CAMERAS, elevation_degrees=Interval(0.0, 30.0)),
             field=FieldSettings(
-                sparsity=Ramp(1, 1),
+                sparsity=Ramp(0, 0),
                 opaqueness=Ramp(0, 0),
-                orientation=Ramp(10, 1000, 0.1, 0.5),
-                shading=Shading(albedo_until=0.5, albedo=0.25, textureless=0.375),
+                orientation=Ramp(10, 1000, 0, 5_000 / 10_000),
+                shading=Shading(
+                    albedo_until=5_000 / 10_000,
+                    albedo=0.25,
+                    textureless=0.375,
+                    least_ambient=0.0,
+                    most_ambient=1.0,
+                ),
                 background="learned",
-                fine_from=0.5,
+                fine_from=5_000 / 10_000,
                 fine_batch_size=4,
                 fine_resolution=256,
             ),
@@ -370,23 +513,72 @@ RECIPES: Final[dict[str, Recipe]] = {
             render_resolution=64,
             numbers=(
                 _steps("10000", "MVDream-threestudio"),
-                Number("guidance scale", "50", "section 4.2"),
+                Number("prior", "its own, of four views", "MVDream-threestudio", "the request's"),
+                Number("guidance scale", "50", "MVDream-threestudio"),
                 Number(
                     "noise levels",
-                    "highest from 0.98 to 0.50, lowest from 0.98 to 0.02, over 8000 steps",
-                    "section 4.2",
+                    "highest from 0.98 to 0.50, lowest from 0.98 to 0.02, over 8000 steps; one for "
+                    "the batch",
+                    "MVDream-threestudio",
+                    "the same, but one for each object",
                 ),
-                Number("loss", "distance to x_0, its guidance rescaled by 0.5", "section 4.2"),
+                Number(
+                    "loss",
+                    "distance to x_0, its guidance rescaled by 0.5, with one standard deviation "
+                    "for the four views of an object",
+                    "section 3.2; MVDream-threestudio",
+                ),
+                Number(
+                    "negative prompt",
+                    "a long one against ugly, blurry and deformed pictures",
+                    "MVDream-threestudio",
+                    "none, unless --negative-prompt is given; the bundled prior knows no such "
+                    "words",
+                ),
+                Number(
+                    "words for the view",
+                    "none",
+                    "MVDream-threestudio",
+                    f"none with a prior of several views; {_OUR_WORDS}",
+                ),
                 Number(
                     "batch",
-                    "8 cameras at 64x64, from step 5000 on 4 at 256x256; in fours, a turn apart",
+                    "8 cameras at 64x64, from step 5000 of 10000 on 4 at 256x256; in fours, a "
+                    "quarter turn apart",
                     "MVDream-threestudio",
+                    "at most the prior's own resolution; in fours with its own prior",
                 ),
-                Number("elevation", "0 to 30 degrees", "section 4.2"),
-                _DISTANCE,
-                Number("orientation", "10 to 1000 from step 1000 to 5000", "MVDream-threestudio"),
-                Number("shading", "albedo alone until step 5000", "MVDream-threestudio"),
-                _BACKGROUND,
+                Number("elevation", "0 to 30 degrees", "MVDream-threestudio"),
+                Number("field of view", "15 to 60 degrees", "MVDream-threestudio", _OUR_FOV),
+                _distance(
+                    "0.8 to 1 over tan(fov / 2), in a sphere of radius 1", "MVDream-threestudio"
+                ),
+                Number("camera jitter", "none", "MVDream-threestudio"),
+                Number(
+                    "orientation",
+                    "10 to 1000 over the first 5000 of 10000 steps",
+                    "MVDream-threestudio",
+                    _OUR_ORIENTATION,
+                ),
+                Number("sparsity, opaqueness", "0", "MVDream-threestudio"),
+                Number(
+                    "shading",
+                    "albedo alone until step 5000 of 10000; then albedo 0.25, textureless 0.375, "
+                    "both 0.375, one for the batch; ambient 0 to 1",
+                    "MVDream-threestudio",
+                    "drawn for each picture",
+                ),
+                Number(
+                    "light",
+                    "a point 0.8 to 1.5 from the middle, its direction drawn around the camera's "
+                    "with deviation 1",
+                    "MVDream-threestudio",
+                    f"{_OUR_LIGHT}, drawn for each picture",
+                ),
+                Number("start", _BLOB, "MVDream-threestudio"),
+                _half_random_background("MVDream-threestudio"),
+                _networks_rate("MVDream-threestudio"),
+                _later_stages("MVDream-threestudio"),
             ),
         ),
     )

@@ -62,13 +62,15 @@ def recipe_list(as_json: Json = False) -> None:
 def recipe_show(name: Annotated[str, typer.Argument()], as_json: Json = False) -> None:
     """Show a paper's settings, where each number stands, and what it becomes here."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     found = recipe_named(name)
     if as_json:
         print(json.dumps(dataclasses.asdict(found), ensure_ascii=False))
         return
-    table = Table("setting", "paper", "source", "here", title=found.title)
+    # Folded, not cut, where a word is too long for a narrow terminal.
+    columns = [Column(name, overflow="fold") for name in ("setting", "paper", "source", "here")]
+    table = Table(*columns, title=found.title)
     for number in found.numbers:
         table.add_row(number.name, number.paper, number.source, number.here or "the same")
     Console().print(table)
