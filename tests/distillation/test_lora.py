@@ -85,11 +85,10 @@ def test_convolutions_are_adapted_where_the_kind_of_prior_asks_for_it() -> None:
 
     attention = {"to_q", "to_k", "to_v", "0", "add_k_proj", "add_v_proj"}
     convolutions = {"conv1", "conv2", "conv_shortcut", "time_emb_proj"}
-    assert PixelPrior.vsd.lora_convolutions
-    assert convolutions <= adapted() <= attention | convolutions
+    assert adapted() <= attention
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PixelPrior, "vsd", VsdDefaults())
-        assert adapted() <= attention
+        patch.setattr(PixelPrior, "vsd", VsdDefaults(lora_convolutions=True))
+        assert convolutions <= adapted() <= attention | convolutions
 
 
 def test_it_learns_the_faster_the_fewer_steps_there_are() -> None:

@@ -11,9 +11,11 @@ from diffusers import IFPipeline
 from sentencepiece import SentencePieceProcessor
 
 from dreamsmith.errors import PriorNotFound
+from dreamsmith.priors.bundled.model import build_text_encoder, build_tokenizer
 from dreamsmith.priors.load import load
 from dreamsmith.priors.pixel import PixelPrior
-from dreamsmith.priors.prior import Prior
+from dreamsmith.priors.prior import Prior, VsdDefaults
+from dreamsmith.priors.words import known_words
 from tests.priors.pipelines import pixel, save_pixel, t5_pieces
 
 
@@ -106,6 +108,28 @@ def test_the_bundled_prior_is_loaded_like_any_other() -> None:
     # Where there is nothing but noise, a trained model sees the noise.
     cosine = torch.nn.functional.cosine_similarity(epsilon[1].flatten(), x_t[1].flatten(), 0)
     assert cosine > 0.95
+
+
+def measured(prior: Prior) -> tuple[object, ...]:
+    return prior.ssd_threshold, prior.vsd, prior.exact_views, prior.guidance_scale
+
+
+def test_what_was_measured_with_our_own_prior_holds_for_its_retrainings_and_no_other(
+    tmp_path: Path,
+) -> None:
+    ours = (0.4, VsdDefaults(2.0, lora_rank=16, lora_convolutions=True), True, 20.0)
+    published = (0.2, VsdDefaults(7.5, lora_rank=4, lora_convolutions=False), False, 20.0)
+    assert measured(load("bundled", torch.device("cpu"), trainable=False)) == ours
+    pipeline = save_pixel(tmp_path / "if")
+    assert measured(loaded(tmp_path / "if")) == published
+    pipeline.tokenizer = build_tokenizer()
+    pipeline.text_encoder = build_text_encoder(len(pipeline.tokenizer))
+    pipeline.save_pretrained(tmp_path / "retrained")
+    assert measured(loaded(tmp_path / "retrained")) == ours
+    file = tmp_path / "retrained" / "tokenizer" / "tokenizer.json"
+    file.write_text(file.read_text().replace('"near"', '"nearby"'))
+    known_words.cache_clear()
+    assert measured(loaded(tmp_path / "retrained")) == published
 
 
 def test_weights_that_are_cut_short_are_refused_with_their_place(

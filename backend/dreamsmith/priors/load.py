@@ -29,7 +29,7 @@ from dreamsmith.priors.locate import locate
 from dreamsmith.priors.lora import Lora, fuse
 from dreamsmith.priors.memory import limit_memory
 from dreamsmith.priors.multiview import MultiViewPrior, build_multiview_unet, rename_published
-from dreamsmith.priors.pixel import PixelPrior
+from dreamsmith.priors.pixel import PixelPrior, PropPrior
 from dreamsmith.priors.prior import Prior
 from dreamsmith.priors.refuse import refuse
 from dreamsmith.priors.weights import check_hash
@@ -113,12 +113,13 @@ def load(
         fuse(pipeline, lora)
     if vram_gib is not None and device.type == "cuda":
         limit_memory(vram_gib)
+    words = known_words(folder) or frozenset()
+    is_our_own = family.prior is PixelPrior and words.issuperset(VIEW_WORDS)
     try:
-        prior: Prior = family.prior(pipeline, device, dtype)
+        prior: Prior = (PropPrior if is_our_own else family.prior)(pipeline, device, dtype)
     except ValueError as error:
         raise PriorNotFound(f"the model in {where!r} cannot be used: {error}") from error
     prior.vram_gib = vram_gib
-    prior.exact_views = frozenset(VIEW_WORDS) <= (known_words(folder) or frozenset())
     return prior
 
 
