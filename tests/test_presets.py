@@ -48,6 +48,16 @@ def test_a_resolution_that_is_asked_for_holds_for_the_whole_stage() -> None:
     assert (settings.render_resolution, settings.field.fine_resolution) == (32, 32)
 
 
+def test_later_stages_look_as_finely_as_the_field_did_in_the_end() -> None:
+    settings = settings_for(GenerationRequest("a red mug", recipe="prolificdreamer"))
+    assert settings.later_views(prior_resolution=512) == (1, 512)
+    # Pictures that the prior has no pixels for would only be fewer.
+    settings = settings_for(GenerationRequest("a red mug", recipe="ssd"))
+    assert settings.later_views(prior_resolution=64) == (12, 64)
+    plain = settings_for(GenerationRequest("a red mug"))
+    assert plain.later_views(512) == (plain.batch_size, plain.render_resolution)
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_more_effort_is_more_of_everything(preset: str) -> None:
     draft = settings_for(GenerationRequest("a red mug", preset="draft"))

@@ -114,7 +114,7 @@ def _later_stages(source: str) -> Number:
         "none that is distilled",
         source,
         "surface and texture, of the same method, in the preset's proportion to the field's steps, "
-        "with as many cameras and pixels as the field stage begins with",
+        "with as many cameras and pixels as the field stage ends with",
     )
 
 
@@ -306,8 +306,8 @@ RECIPES: Final[dict[str, Recipe]] = {
                     "SDS on pictures of normals, the shape alone; guidance scale 100, noise levels "
                     "in [0.02, 0.50]; 1 camera, 512x512",
                     "the paper's own code; threestudio, which begins with [0.02, 0.98]",
-                    "the prior's guidance scale for SDS: 20 in pixel space; 64x64, unless "
-                    "--resolution is given",
+                    "the prior's guidance scale for SDS: 20 in pixel space; at most the prior's "
+                    "own resolution",
                 ),
                 Number(
                     "regularisers of the surface",
@@ -320,8 +320,8 @@ RECIPES: Final[dict[str, Recipe]] = {
                     "VSD on the shape, which is fixed; noise levels in [0.02, 0.98], from step "
                     "5000 of 30000 on in [0.02, 0.50]; albedo alone; 1 camera, 512x512",
                     "threestudio",
-                    "noise levels in [0.02, 0.50] throughout; lit as without a recipe; 64x64, "
-                    "unless --resolution is given",
+                    "noise levels in [0.02, 0.50] throughout; lit as without a recipe; at most "
+                    "the prior's own resolution",
                 ),
             ),
             later_steps=(15_000, 30_000),

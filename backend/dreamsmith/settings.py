@@ -114,3 +114,15 @@ class Settings:
     face_budget: int
     texture_size: int
     field: FieldSettings = FieldSettings()
+
+    def later_views(self, prior_resolution: int) -> tuple[int, int]:
+        """Cameras a step and largest edge of the pictures of the stages after the field.
+
+        As its stage ends, where the prior can see that finer than it begins; else as it begins.
+
+        Args:
+            prior_resolution: edge of the prior's own pictures, in pixels.
+        """
+        if self.field.fine_from < 1 and prior_resolution > self.render_resolution:
+            return self.field.fine_batch_size, self.field.fine_resolution
+        return self.batch_size, self.render_resolution

@@ -71,8 +71,7 @@ class DistillationStage(ABC):
 
     def views(self) -> Views:
         """From where this step looks."""
-        settings = self.job.settings
-        return self.job.draw_views(settings.batch_size, settings.render_resolution)
+        return self.job.draw_views(*self.job.settings.later_views(self.job.prior.resolution))
 
     @abstractmethod
     def noise_levels(self) -> tuple[float, float]:

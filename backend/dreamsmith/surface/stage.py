@@ -261,10 +261,8 @@ class SurfaceStage(MeshStage):
 
     def views(self) -> Views:
         """From where this step looks, and whether at colours or at normals."""
-        settings = self.job.settings
-        return self.job.draw_views(
-            settings.batch_size, settings.render_resolution, normals=self._shows_normals
-        )
+        count, resolution = self.job.settings.later_views(self.job.prior.resolution)
+        return self.job.draw_views(count, resolution, normals=self._shows_normals)
 
     def advance(self) -> dict[str, float]:
         """One step; returns numbers to show."""
