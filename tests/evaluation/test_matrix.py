@@ -18,6 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from dreamsmith.asset.glb import read_glb
+from dreamsmith.cli.app import app
 from dreamsmith.errors import InvalidRequest
 from dreamsmith.evaluation import matrix
 from dreamsmith.evaluation.command import PROMPTS, Plan, evaluate_plan
@@ -104,7 +105,36 @@ def test_numbers_of_the_request_can_be_varied_too() -> None:
 def test_without_prompts_there_are_sixteen_that_show_every_color() -> None:
     assert len(PROMPTS) == 16
     assert {word for prompt in PROMPTS for word in prompt.split() if word in COLORS} == set(COLORS)
-    assert len(make(prompts=(), quick=True).cells) == 4
+    whole = make(prompts=(), methods=None, seeds=None)
+    assert len(whole.cells) == 4 * 16 * 2 and {c.request.seed for c in whole.cells} == {0, 1}
+
+
+def test_quick_is_small_and_what_else_is_said_counts() -> None:
+    few = {"quick": True, "prompts": (), "methods": None, "seeds": None}
+    cells = make(**few).cells
+    assert [(cell.label, cell.request.seed) for cell in cells] == [("ssd", 0)] * 4
+    cells = make(**few | {"methods": "sds,vsd", "seeds": "3,5", "prompts": ("a red cube",)}).cells
+    assert [(cell.label, cell.request.seed) for cell in cells] == [
+        ("sds", 3),
+        ("sds", 5),
+        ("vsd", 3),
+        ("vsd", 5),
+    ]
+
+
+def test_the_command_leaves_open_what_is_not_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ran: list[tuple[int, int | None]] = []
+
+    def record(plan: Plan, output: Path, workers: int | None, as_json: bool) -> None:
+        ran.append((len(plan.cells), workers))
+
+    monkeypatch.setattr("dreamsmith.evaluation.command.evaluate_plan", record)
+    for options in ([], ["--quick"], ["--quick", "--methods", "sds,csd", "--workers", "3"]):
+        with pytest.raises(SystemExit):
+            app(["evaluate", "-o", str(tmp_path), *options])
+    assert ran == [(128, None), (4, None), (8, 3)]
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from dreamsmith.cli.options import (
     Steps,
     make_folder,
 )
-from dreamsmith.request import METHODS, GenerationRequest
+from dreamsmith.request import GenerationRequest
 
 
 def evaluate(
@@ -30,8 +30,8 @@ def evaluate(
     prompts: Annotated[
         list[str] | None, typer.Option("--prompt", help="Repeatable; else sixteen of our own.")
     ] = None,
-    methods: Annotated[str, typer.Option(help="Comma-separated.")] = ",".join(METHODS),
-    seeds: Annotated[str, typer.Option(help="Comma-separated.")] = "0,1",
+    methods: Annotated[str | None, typer.Option(help="Comma-separated; else all.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Comma-separated; else 0,1.")] = None,
     preset: Preset = "draft",
     prior: Prior = DEFAULTS.prior,
     steps: Steps = None,
@@ -41,9 +41,20 @@ def evaluate(
         typer.Option(help="NAME=VALUE,...: a row each; variations, resolution, or as --set."),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Four prompts, the default method, one seed.")
+        bool,
+        typer.Option(
+            "--quick",
+            help="Four prompts, the default method, one seed, of what no other option says.",
+        ),
     ] = False,
-    workers: Annotated[int, typer.Option(min=1, help="Generations at a time.")] = 1,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Generations at a time, which share the cores; else one a core, as far as memory "
+            "allows (2.5 GiB each), and one alone on a GPU or with a full model.",
+        ),
+    ] = None,
     scorer: Annotated[str, typer.Option(help="vocabulary, or clip for open prompts.")] = (
         "vocabulary"
     ),

@@ -19,7 +19,7 @@ from dreamsmith.evaluation.matrix import Cell, CellResult, run_cells
 from dreamsmith.evaluation.report import HEADINGS, cells_of, summarise, write_report
 from dreamsmith.evaluation.scorers import Judge, object_and_color
 from dreamsmith.priors import check_prompt
-from dreamsmith.request import DistillationSettings, GenerationRequest
+from dreamsmith.request import METHODS, DistillationSettings, GenerationRequest
 
 # One object of each kind of shape, every colour at least once.
 PROMPTS: Final = (
@@ -62,8 +62,8 @@ class Plan:
         cls,
         *,
         prompts: Sequence[str],
-        methods: str,
-        seeds: str,
+        methods: str | None,
+        seeds: str | None,
         preset: str,
         prior: str,
         steps: int | None,
@@ -75,6 +75,8 @@ class Plan:
     ) -> Plan:
         """Read and check the options of the command.
 
+        Prompts, methods and seeds that are not given are all of ours; with ``quick`` a few.
+
         Raises:
             InvalidRequest: one of them is not allowed.
             PriorNotFound: nothing lies under the prior's name.
@@ -83,6 +85,10 @@ class Plan:
             raise InvalidRequest("scorer", f"scorer must be vocabulary or clip, not {scorer!r}")
         if (scorer == "clip") != (clip_folder is not None):
             raise InvalidRequest("scorer", "--scorer clip and --clip FOLDER go together")
+        if methods is None:
+            methods = "ssd" if quick else ",".join(METHODS)
+        if seeds is None:
+            seeds = "0" if quick else "0,1"
         chosen = tuple(prompts) or (QUICK_PROMPTS if quick else PROMPTS)
         if scorer == "vocabulary":
             for prompt in chosen:
@@ -101,10 +107,10 @@ class Plan:
                     **varied.numbers,
                 ).validated(),
             )
-            for method in (["ssd"] if quick else methods.split(","))
+            for method in methods.split(",")
             for varied in _varied(vary)
             for prompt in chosen
-            for seed in ([0] if quick else _whole_numbers("seeds", seeds))
+            for seed in _whole_numbers("seeds", seeds)
         )
         for cell in cells:
             check_prompt(cell.request)
