@@ -68,6 +68,13 @@ def test_variations_are_numbered_differ_and_come_back_after_a_stop(tmp_path: Pat
         assert event.asset.albedo_png == expected.asset.albedo_png
 
 
+def test_vsd_makes_variations_from_beginning_to_end(tmp_path: Path) -> None:
+    one, other = made(dataclasses.replace(REQUEST, method="vsd"), tmp_path)
+    assert (one.variation, other.variation) == (1, 2)
+    assert not np.array_equal(one.asset.mesh.positions, other.asset.mesh.positions)
+    assert one.asset.albedo_png != other.asset.albedo_png
+
+
 def test_all_variations_teach_one_score_and_one_prior_is_held() -> None:
     request = dataclasses.replace(REQUEST, method="vsd")
     particles = Particles.begin(job_of(request), FieldStage, [1, 2])
