@@ -220,7 +220,8 @@ class GenerationRequest:
         recipe: of a paper, for the weights and schedules of the field stage; empty for our own.
         seed: 0 to 2^63 - 1.
         variations: assets to make in one job, 1 to 8; with ``vsd`` they keep away from each other.
-        steps: optimisation steps of the field stage, or of painting; None takes the preset's.
+        steps: optimisation steps of the field stage, or of painting; None takes the preset's,
+            or the recipe's if the prior is not the bundled one.
         start: a mesh file of this machine (`dreamsmith.asset.own_mesh.FORMATS`) that is painted or
             refined where it is; empty: a shape is made too.
         stages: what to do with it: ``texture`` keeps its shape, which is the default; ``surface``

@@ -67,7 +67,13 @@ Settings = Annotated[
 Preset = Annotated[str, typer.Option(help=f"Effort: {', '.join(PRESETS)}.")]
 Seed = Annotated[int, typer.Option(help="Same seed, same asset.")]
 Variations = Annotated[int, typer.Option(help="Assets to make, 1 to 8: FILE.glb, FILE-2.glb, ...")]
-Steps = Annotated[int | None, typer.Option(help="Steps of the field stage; else the preset's.")]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        help="Steps of the field stage; else the preset's, or the recipe's if the prior is not "
+        "the bundled one."
+    ),
+]
 Resolution = Annotated[
     int | None, typer.Option(help="Largest edge of what the prior is shown; else the preset's.")
 ]
