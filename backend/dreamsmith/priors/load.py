@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -130,6 +131,11 @@ def _pipeline(
     absent = [name for name, component in index.items() if component == [None, None]]
     options: dict[str, Any] = dict.fromkeys((*family.left_out, *absent))
     options |= {"local_files_only": True}
+    if any(
+        not model.with_name("tokenizer.json").exists() for model in folder.glob("*/spiece.model")
+    ):
+        # Without it transformers takes the file for another format and asks for that one's library.
+        import_module("sentencepiece")
     if file is not None:
         return kind.from_single_file(str(file), config=str(folder), torch_dtype=dtype, **options)
     return kind.from_pretrained(folder, dtype=dtype, use_safetensors=True, **options)
