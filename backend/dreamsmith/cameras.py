@@ -235,14 +235,16 @@ def _band(bands: tuple[tuple[float, str], ...], value: float) -> str:
     return next((name for begin, name in reversed(bands) if value >= begin), bands[0][1])
 
 
-def sample_light_directions(cameras: Cameras, generator: torch.Generator) -> Tensor:
+def sample_light_directions(cameras: Cameras, generator: torch.Generator, group: int = 1) -> Tensor:
     """Unit vectors from the object to a distant light near each camera, shape (B, 3).
 
+    Each ``group`` of cameras has its offset from camera to light in common (MVDream's code).
     DreamFusion (section 3.1) draws the light around the camera; so does the renderer that made the
     bundled prior's training images.
     """
     toward = cameras.position / cameras.distance[:, None]
-    light = toward + 0.5 * torch.randn(len(cameras), 3, generator=generator)
+    offset = 0.5 * torch.randn(len(cameras) // group, 3, generator=generator)
+    light = toward + offset.repeat_interleave(group, 0)
     # Light from above is what people and photographs are used to.
     light = light + torch.tensor((0.0, 0.0, 0.3))
     return light / light.norm(dim=-1, keepdim=True)

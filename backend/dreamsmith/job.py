@@ -87,6 +87,9 @@ class Job:
     ) -> Views:
         """The views of one step.
 
+        Views that a multi-view prior denoises together have background and shading in common, as
+        the pictures have that it was trained on, and the same way from camera to light.
+
         Args:
             batch_size: cameras; a multi-view prior rounds it up to whole objects.
             render_resolution: largest edge of the pictures; the prior's own if that is smaller.
@@ -95,17 +98,21 @@ class Job:
             normals: whether they show normals in place of colours and light.
         """
         group = self.prior.group
-        count = math.ceil(batch_size / group) * group
-        cameras = sample_cameras(self.request.cameras, count, self.generator, group)
+        objects = math.ceil(batch_size / group)
+        cameras = sample_cameras(self.request.cameras, objects * group, self.generator, group)
         resolution = min(self.prior.resolution, render_resolution)
-        backgrounds = sample_backgrounds(count, resolution, self.generator).to(self.device)
-        lights = sample_light_directions(cameras, self.generator).to(self.device)
-        ambient, textureless = sample_shading(shading, progress, count, self.generator)
+        backgrounds = sample_backgrounds(objects, resolution, self.generator)
+        lights = sample_light_directions(cameras, self.generator, group)
+        ambient, textureless = sample_shading(shading, progress, objects, self.generator)
+
+        def of_views(values: Tensor) -> Tensor:
+            return values.repeat_interleave(group, 0).to(self.device)
+
         return Views(
             cameras,
-            backgrounds,
-            lights,
-            ambient.to(self.device),
-            textureless.to(self.device),
+            of_views(backgrounds),
+            lights.to(self.device),
+            of_views(ambient),
+            of_views(textureless),
             normals,
         )

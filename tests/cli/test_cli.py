@@ -196,7 +196,9 @@ def test_submit_watch_download_and_cancel_are_clients(
         again = (tmp_path / "again.glb").with_suffix(name)
         assert again.read_bytes() == output.with_suffix(name).read_bytes()
     assert dreamsmith("watch", job, *at).returncode == 0
-    long = dreamsmith("submit", "a blue cube", *at).stdout.strip()
+    submitted = dreamsmith("submit", "a blue cube", "--recipe", "ssd", *at)
+    assert "recipe ssd, scaled down for the bundled prior" in submitted.stderr
+    long = submitted.stdout.strip()
     assert dreamsmith("cancel", long, *at).returncode == 0
     cancelled = dreamsmith("watch", long, *at)
     assert cancelled.returncode == 130

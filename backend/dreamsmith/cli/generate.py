@@ -48,6 +48,7 @@ from dreamsmith.cli.options import (
     VramGib,
     make_folder,
     request_of,
+    tell_recipe,
 )
 from dreamsmith.errors import Cancelled
 
@@ -105,11 +106,7 @@ def generate(
     is_own_folder = not folder.exists()
     make_folder(folder)
 
-    if request.recipe:
-        from dreamsmith.presets import recipe_report
-
-        more = f"`dreamsmith recipe show {request.recipe}` says what else differs from the paper"
-        print(f"{recipe_report(request)}; {more}", file=sys.stderr)
+    tell_recipe(request)
     if not resume:
         checkpoint.discard_checkpoint(folder)
     elif checkpoint.read_checkpoint(folder, request.fingerprint()) is None:

@@ -45,6 +45,7 @@ from dreamsmith.cli.options import (
     TextureSize,
     Variations,
     request_of,
+    tell_recipe,
 )
 from dreamsmith.errors import Cancelled, GenerationFailed, InvalidRequest
 
@@ -96,6 +97,7 @@ def submit(
     from dreamsmith.outputs import Outputs
 
     outputs = Outputs.at(output, request.variations, request.lods) if output else None
+    tell_recipe(request)
     job = client.create(request, priority=priority)
     with reporter(as_json) as shown:
         shown.result(job.name, event="job", **job_values(job))

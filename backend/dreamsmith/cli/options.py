@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -176,6 +177,15 @@ _RANGE_OPTIONS: Final = {
     "distance": "distance",
     "fov_degrees": "fov",
 }
+
+
+def tell_recipe(request: GenerationRequest) -> None:
+    """Say what becomes of a recipe, where the request has one."""
+    if request.recipe:
+        from dreamsmith.presets import recipe_report
+
+        more = f"`dreamsmith recipe show {request.recipe}` says what else differs from the paper"
+        print(f"{recipe_report(request)}; {more}", file=sys.stderr)
 
 
 def request_of(values: dict[str, Any]) -> GenerationRequest:
