@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -56,6 +58,21 @@ def test_later_stages_look_as_finely_as_the_field_did_in_the_end() -> None:
     assert settings.later_views(prior_resolution=64) == (12, 64)
     plain = settings_for(GenerationRequest("a red mug"))
     assert plain.later_views(512) == (plain.batch_size, plain.render_resolution)
+
+
+def test_the_bundled_prior_is_spared_long_stages_at_low_noise() -> None:
+    """They turned white to black (docs/results.md)."""
+
+    def later(**asked: Any) -> tuple[int, int]:
+        settings = settings_for(GenerationRequest("a white mug", **asked))
+        return settings.surface_steps, settings.texture_steps
+
+    assert {later(preset=preset) for preset in PRESETS} == {(40, 20)}
+    assert later(steps=5000) == (40, 20) and later(steps=80) == (20, 10)
+    assert later(prior="somebody/model") == (200, 100)
+    # What begins with nothing is drawn at all levels, as long as it takes.
+    assert later(start="mug.glb") == (0, 800)
+    assert later(start="mug.glb", stages=("surface", "texture")) == (800, 20)
 
 
 @pytest.mark.parametrize("preset", PRESETS)

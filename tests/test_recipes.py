@@ -332,7 +332,7 @@ def test_a_prior_that_is_not_the_bundled_one_is_given_the_papers_steps() -> None
         (said,) = (number for number in RECIPES[name].numbers if number.name == "steps")
         stated = steps if name == "prolificdreamer" else steps[:1]
         assert all(str(count) in said.paper for count in stated)
-        assert steps_of(recipe=name) == (800, 200, 100) and "bundled prior" in said.here
+        assert steps_of(recipe=name) == (800, 40, 20) and "bundled prior" in said.here
 
 
 def test_the_steps_that_are_asked_for_go_before_the_papers() -> None:

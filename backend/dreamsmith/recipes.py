@@ -81,8 +81,8 @@ _STEPS: Final = Number(
     "steps",
     "",
     "",
-    "with the bundled prior the preset's, and step numbers become shares of the stage; with "
-    "another the paper's; --steps goes before either",
+    "with the bundled prior the preset's, of the later stages at most 40 and 20, and step numbers "
+    "become shares of the stage; with another the paper's; --steps goes before either",
 )
 _BLOB: Final = "10 (1 - |x| / 0.5) before softplus"
 _OUR_FOV: Final = "40 to 50, as the bundled prior saw; --fov sets it"
