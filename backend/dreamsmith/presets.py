@@ -74,15 +74,17 @@ def settings_for(request: GenerationRequest) -> Settings:
         else:
             settings = _in_steps(settings, recipe.steps)
             later_steps = recipe.later_steps
+            if later_steps is not None:
+                surface, texture = later_steps
+                settings = dataclasses.replace(
+                    settings, surface_steps=surface, texture_steps=texture
+                )
         settings = dataclasses.replace(
             settings,
             field=field,
             batch_size=recipe.batch_size,
             render_resolution=recipe.render_resolution,
         )
-    if later_steps is not None:
-        surface, texture = later_steps
-        settings = dataclasses.replace(settings, surface_steps=surface, texture_steps=texture)
     if request.steps is not None:
         settings = _in_steps(settings, request.steps)
         later_steps = None

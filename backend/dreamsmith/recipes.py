@@ -77,13 +77,6 @@ _DEFAULT_CAMERAS: Final = CameraRanges()
 _OBJECT_CAMERAS: Final = dataclasses.replace(
     _DEFAULT_CAMERAS, elevation_degrees=Interval(-10.0, 45.0)
 )
-_STEPS: Final = Number(
-    "steps",
-    "",
-    "",
-    "with the bundled prior the preset's, of the later stages at most 40 and 20, and step numbers "
-    "become shares of the stage; with another the paper's; --steps goes before either",
-)
 _BLOB: Final = "10 (1 - |x| / 0.5) before softplus"
 _OUR_FOV: Final = "40 to 50, as the bundled prior saw; --fov sets it"
 _OUR_WORDS: Final = "the bundled prior is told the side to 45 degrees, the height and the size"
@@ -100,7 +93,11 @@ _OUR_BACKGROUND: Final = (
 
 
 def _steps(paper: str, source: str) -> Number:
-    return dataclasses.replace(_STEPS, paper=paper, source=source)
+    here = (
+        "with the bundled prior the preset's, of the later stages at most 40 and 20, and step "
+        "numbers become shares of the stage; with another the paper's; --steps goes before either"
+    )
+    return Number("steps", paper, source, here)
 
 
 def _distance(paper: str, source: str) -> Number:
@@ -128,14 +125,36 @@ def _half_random_background(source: str) -> Number:
     return Number("background", paper, source, _OUR_BACKGROUND)
 
 
-def _lora() -> Number:
-    return Number(
-        "LoRA",
-        "of Stable Diffusion 2.1, which predicts the velocity; learning rate 0.0001, camera left "
-        "out one time in ten",
-        "threestudio",
-        "of the prior itself; in fewer than 25000 steps it learns as much faster, at most 0.001",
+def _light(source: str) -> Number:
+    paper = (
+        "a point 0.8 to 1.5 from the middle, its direction drawn around the camera's with "
+        "deviation 1"
     )
+    return Number("light", paper, source, _OUR_LIGHT)
+
+
+def _prolificdreamers_cameras(source: str) -> tuple[Number, ...]:
+    return (
+        Number("elevation", "-10 to 45 degrees", source),
+        Number("field of view", "40 to 70 degrees", source, _OUR_FOV),
+        _distance("1 to 1.5, in a sphere of radius 1", source),
+        Number("camera jitter", "none", source),
+        Number(
+            "words for the view",
+            "overhead above 60 degrees; front and back within 30, else side",
+            source,
+            f"front and back within 45; {_OUR_WORDS}",
+        ),
+    )
+
+
+_LORA: Final = Number(
+    "LoRA",
+    "of Stable Diffusion 2.1, which predicts the velocity; learning rate 0.0001, camera left "
+    "out one time in ten",
+    "threestudio",
+    "of the prior itself; in fewer than 25000 steps it learns as much faster, at most 0.001",
+)
 
 
 RECIPES: Final[dict[str, Recipe]] = {
@@ -202,13 +221,7 @@ RECIPES: Final[dict[str, Recipe]] = {
                     "textureless 0.375, both 0.375; ambient 0.1",
                     "appendix A.2",
                 ),
-                Number(
-                    "light",
-                    "a point 0.8 to 1.5 from the middle, its direction drawn around the camera's "
-                    "with deviation 1",
-                    "appendix A.2",
-                    _OUR_LIGHT,
-                ),
+                _light("appendix A.2"),
                 Number(
                     "orientation",
                     "0.0001 to 0.01 over the first 5000 of 15000 steps",
@@ -277,23 +290,14 @@ RECIPES: Final[dict[str, Recipe]] = {
                     "section 4.2; threestudio",
                 ),
                 Number("omega", "sigma^2", "threestudio"),
-                _lora(),
+                _LORA,
                 Number(
                     "batch",
                     "1 camera; 64x64, from step 5000 of 25000 on 512x512",
                     "threestudio; the paper has 512x512 throughout",
                     "at most the prior's own resolution",
                 ),
-                Number("elevation", "-10 to 45 degrees", "threestudio"),
-                Number("field of view", "40 to 70 degrees", "threestudio", _OUR_FOV),
-                _distance("1 to 1.5, in a sphere of radius 1", "threestudio"),
-                Number("camera jitter", "none", "threestudio"),
-                Number(
-                    "words for the view",
-                    "overhead above 60 degrees; front and back within 30, else side",
-                    "threestudio",
-                    f"front and back within 45; {_OUR_WORDS}",
-                ),
+                *_prolificdreamers_cameras("threestudio"),
                 Number("shading", "albedo alone", "threestudio"),
                 Number("sparsity", "10", "threestudio"),
                 Number("opaqueness", "0, from step 10000 of 25000 on 1000", "threestudio"),
@@ -367,7 +371,7 @@ RECIPES: Final[dict[str, Recipe]] = {
                     "threestudio",
                 ),
                 Number("omega", "sigma^2", "threestudio"),
-                _lora(),
+                _LORA,
                 Number(
                     "start",
                     "-10 (1 - |x| / 2.5) before softplus, in a sphere of radius 5: a dense shell, "
@@ -463,18 +467,7 @@ RECIPES: Final[dict[str, Recipe]] = {
                 Number("sparsity", "10", "supplement, section 7"),
                 Number("opaqueness", "none", "supplement, section 7"),
                 Number("shading", "albedo alone", "threestudio's ProlificDreamer"),
-                Number("elevation", "-10 to 45 degrees", "threestudio's ProlificDreamer"),
-                Number(
-                    "field of view", "40 to 70 degrees", "threestudio's ProlificDreamer", _OUR_FOV
-                ),
-                _distance("1 to 1.5, in a sphere of radius 1", "threestudio's ProlificDreamer"),
-                Number("camera jitter", "none", "threestudio's ProlificDreamer"),
-                Number(
-                    "words for the view",
-                    "overhead above 60 degrees; front and back within 30, else side",
-                    "threestudio's ProlificDreamer",
-                    f"front and back within 45; {_OUR_WORDS}",
-                ),
+                *_prolificdreamers_cameras("threestudio's ProlificDreamer"),
                 Number("start", _BLOB, "threestudio's ProlificDreamer"),
                 _half_random_background("threestudio's ProlificDreamer"),
                 _networks_rate("threestudio's ProlificDreamer"),

@@ -20,10 +20,10 @@ from tests.priors.pipelines import pixel
 CPU = torch.device("cpu")
 
 
-def update(
-    method: str = "ssd", negative_prompt: str = "", negative_share: float = 1.0, **settings: Any
-) -> torch.Tensor:
-    """The gradient that two given pictures get."""
+def guided(
+    method: str, negative_prompt: str = "", **settings: Any
+) -> tuple[Job, Guidance, torch.Tensor, Cameras]:
+    """A method on two given pictures, and from where they were taken."""
     request = GenerationRequest(
         "a red mug",
         method=method,
@@ -31,26 +31,21 @@ def update(
         distillation=DistillationSettings(**settings),
     ).validated()
     prior = PixelPrior(pixel("v_prediction"), CPU, torch.float32)
-    guidance = Guidance(Job(request, settings_for(request), prior, CPU))
-    generator = torch.Generator().manual_seed(3)
-    images = torch.rand(2, 3, 16, 16, generator=generator, requires_grad=True)
-    cameras = sample_cameras(CameraRanges(), 2, generator)
-    guidance.loss(images, cameras, (0.1, 0.9), negative_share).backward()
-    assert images.grad is not None
-    return images.grad
-
-
-def guided(method: str, **settings: Any) -> tuple[Job, Guidance, torch.Tensor, Cameras]:
-    """A method on two given pictures, and from where they were taken."""
-    request = GenerationRequest(
-        "a red mug", method=method, distillation=DistillationSettings(**settings)
-    ).validated()
-    prior = PixelPrior(pixel("v_prediction"), CPU, torch.float32)
     job = Job(request, settings_for(request), prior, CPU)
     guidance = Guidance(job)
     generator = torch.Generator().manual_seed(3)
     images = torch.rand(2, 3, 16, 16, generator=generator, requires_grad=True)
     return job, guidance, images, sample_cameras(CameraRanges(), 2, generator)
+
+
+def update(
+    method: str = "ssd", negative_prompt: str = "", negative_share: float = 1.0, **settings: Any
+) -> torch.Tensor:
+    """The gradient that the two pictures get."""
+    _, guidance, images, cameras = guided(method, negative_prompt, **settings)
+    guidance.loss(images, cameras, (0.1, 0.9), negative_share).backward()
+    assert images.grad is not None
+    return images.grad
 
 
 @pytest.mark.parametrize("method", ["sds", "csd", "ssd"])
