@@ -559,15 +559,9 @@ RECIPES: Final[dict[str, Recipe]] = {
                     "albedo alone until step 5000 of 10000; then albedo 0.25, textureless 0.375, "
                     "both 0.375, one for the batch; ambient 0 to 1",
                     "MVDream-threestudio",
-                    "drawn for each picture",
+                    "one for the views that the prior denoises together",
                 ),
-                Number(
-                    "light",
-                    "a point 0.8 to 1.5 from the middle, its direction drawn around the camera's "
-                    "with deviation 1",
-                    "MVDream-threestudio",
-                    f"{_OUR_LIGHT}, drawn for each picture",
-                ),
+                _light("MVDream-threestudio"),
                 Number("start", _BLOB, "MVDream-threestudio"),
                 _half_random_background("MVDream-threestudio"),
                 _networks_rate("MVDream-threestudio"),
