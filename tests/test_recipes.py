@@ -271,8 +271,9 @@ def test_a_recipe_is_a_request_that_is_allowed(name: str) -> None:
     settings = settings_for(dataclasses.replace(asked, prior="somebody/model"))
     assert settings.field == recipe.field and settings.batch_size == recipe.batch_size
     # In the papers every one learns its background; the bundled prior cannot be shown one.
-    assert settings.field.background == "learned"
-    assert settings_for(asked).field == dataclasses.replace(recipe.field, background="random")
+    (said,) = (number for number in recipe.numbers if number.name == "background")
+    assert settings.field.learned_background == (0.5 if "in half of the steps" in said.paper else 1)
+    assert settings_for(asked).field == dataclasses.replace(recipe.field, learned_background=0.0)
     # Later stages know of no hidden levels.
     assert settings.field.levels.last == 1
 
@@ -412,7 +413,7 @@ def test_a_generation_says_so_first(
 
 def test_without_a_recipe_the_field_is_our_own() -> None:
     assert settings_for(GenerationRequest("a red mug")).field == FieldSettings()
-    assert FieldSettings().background == "random"
+    assert FieldSettings().learned_background == 0
 
 
 def test_a_recipe_is_shown_with_its_sources(

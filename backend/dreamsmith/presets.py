@@ -70,7 +70,7 @@ def settings_for(request: GenerationRequest) -> Settings:
         recipe = recipe_named(request.recipe)
         field = recipe.field
         if request.prior == BUNDLED:
-            field = dataclasses.replace(field, background="random")
+            field = dataclasses.replace(field, learned_background=0.0)
         else:
             settings = _in_steps(settings, recipe.steps)
             later_steps = recipe.later_steps
@@ -82,6 +82,7 @@ def settings_for(request: GenerationRequest) -> Settings:
         settings = dataclasses.replace(
             settings,
             field=field,
+            texture=recipe.texture,
             batch_size=recipe.batch_size,
             render_resolution=recipe.render_resolution,
         )

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The papers' settings, number by number, and what they become here.
 
-A recipe sets the request's method, its settings and cameras, and the weights and schedules of the
-field stage; shares of a stage stand for the papers' step numbers, so that a recipe scales with the
+A recipe sets the request's method, its settings and cameras, and the weights and schedules of its
+stages; shares of a stage stand for the papers' step numbers, so that a recipe scales with the
 preset. What a paper has and we have not is said in the recipe itself.
 """
 
@@ -14,7 +14,7 @@ from typing import Final
 
 from dreamsmith.errors import InvalidRequest
 from dreamsmith.request import CameraRanges, DistillationSettings, Interval
-from dreamsmith.settings import FieldSettings, Ramp, Shading
+from dreamsmith.settings import FieldSettings, Ramp, Shading, TextureSettings
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,9 @@ class Number:
     here: str = ""
 
 
+_OUR_TEXTURE: Final = TextureSettings()
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A paper's settings.
@@ -49,6 +52,7 @@ class Recipe:
         batch_size: cameras a step of the field stage.
         render_resolution: edge of its pictures, unless the prior's are smaller.
         numbers: all of it, with sources.
+        texture: of the texture stage.
         later_steps: likewise of the surface and of the texture stage; None where the paper has
             none: in the preset's proportion to the field stage.
     """
@@ -63,6 +67,7 @@ class Recipe:
     batch_size: int
     render_resolution: int
     numbers: tuple[Number, ...]
+    texture: TextureSettings = _OUR_TEXTURE
     later_steps: tuple[int, int] | None = None
 
     @property
@@ -87,8 +92,8 @@ _OUR_LIGHT: Final = (
     "a distant light, its direction closer around the camera's and from a little above"
 )
 _OUR_BACKGROUND: Final = (
-    "in the field stage learned alone; with the bundled prior, which was trained so, and in the "
-    "later stages drawn at random each step"
+    "the same in the field stage; with the bundled prior, which was trained so, and in the later "
+    "stages drawn at random each step"
 )
 
 
@@ -177,7 +182,7 @@ RECIPES: Final[dict[str, Recipe]] = {
                     least_ambient=0.1,
                     most_ambient=0.1,
                 ),
-                background="learned",
+                learned_background=1.0,
             ),
             steps=15_000,
             batch_size=4,
@@ -268,7 +273,7 @@ RECIPES: Final[dict[str, Recipe]] = {
                 opaqueness=Ramp(0, 1000, 10_000 / 25_000, 10_000 / 25_000),
                 orientation=Ramp(0, 0),
                 shading=Shading(albedo=1.0),
-                background="learned",
+                learned_background=0.5,
                 annealed_after=5_000 / 25_000,
                 fine_from=5_000 / 25_000,
                 fine_batch_size=1,
@@ -324,10 +329,11 @@ RECIPES: Final[dict[str, Recipe]] = {
                     "VSD on the shape, which is fixed; noise levels in [0.02, 0.98], from step "
                     "5000 of 30000 on in [0.02, 0.50]; albedo alone; 1 camera, 512x512",
                     "threestudio",
-                    "noise levels in [0.02, 0.50] throughout; lit as without a recipe; at most "
-                    "the prior's own resolution",
+                    "at most the prior's own resolution; a material's roughness and metallic, "
+                    "if asked for, need the light that there is without a recipe",
                 ),
             ),
+            texture=TextureSettings(shading=Shading(albedo=1.0), annealed_after=5_000 / 30_000),
             later_steps=(15_000, 30_000),
         ),
         Recipe(
@@ -347,7 +353,7 @@ RECIPES: Final[dict[str, Recipe]] = {
                 shading=Shading(albedo=1.0),
                 blob_density=-10.0,
                 blob_radius=0.5,
-                background="learned",
+                learned_background=1.0,
                 annealed_after=10_000 / 25_000,
                 fine_from=5_000 / 25_000,
                 fine_batch_size=1,
@@ -421,7 +427,7 @@ RECIPES: Final[dict[str, Recipe]] = {
                 orientation=Ramp(10, 1000, 0, 10_000 / 15_000),
                 levels=Ramp(0.5, 1.0, 2_000 / 15_000, 6_000 / 15_000),
                 shading=Shading(albedo=1.0),
-                background="learned",
+                learned_background=0.5,
                 fine_from=10_000 / 15_000,
                 fine_batch_size=1,
                 fine_resolution=512,
@@ -496,7 +502,7 @@ RECIPES: Final[dict[str, Recipe]] = {
                     least_ambient=0.0,
                     most_ambient=1.0,
                 ),
-                background="learned",
+                learned_background=0.5,
                 fine_from=5_000 / 10_000,
                 fine_batch_size=4,
                 fine_resolution=256,

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -66,8 +65,8 @@ class FieldSettings:
         blob_density: density before softplus at the middle to begin with; negative for an empty
             middle in a dense shell (ProlificDreamer's scenes).
         blob_radius: where that density crosses 0.
-        background: what is behind the field: ``random``, drawn at every step, or ``learned``, a
-            function of the direction that is optimised with it.
+        learned_background: share of the steps, in [0, 1], that have the field before a background
+            optimised with it, a function of the direction; the others have one drawn at random.
         annealed_after: share of the stage after which the time schedule ``annealed`` is low.
         fine_from: share of the stage after which it goes on with the next two.
         fine_batch_size: cameras a step then.
@@ -81,11 +80,25 @@ class FieldSettings:
     shading: Shading = Shading()
     blob_density: float = 10.0
     blob_radius: float = 0.5
-    background: Literal["random", "learned"] = "random"
+    learned_background: float = 0.0
     annealed_after: float = 0.2
     fine_from: float = 1.0
     fine_batch_size: int = 1
     fine_resolution: int = 512
+
+
+@dataclass(frozen=True)
+class TextureSettings:
+    """What a recipe varies of the texture stage.
+
+    Attributes:
+        shading: in which light the surface is shown; ``textureless`` is for fields.
+        annealed_after: share of the stage that draws from all noise levels; the rest from low
+            ones.
+    """
+
+    shading: Shading = Shading()
+    annealed_after: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -103,6 +116,7 @@ class Settings:
         face_budget: most triangles of the finished mesh.
         texture_size: edge of the square texture, in texels.
         field: what a recipe varies of the field stage.
+        texture: what it varies of the texture stage.
     """
 
     field_steps: int
@@ -114,6 +128,7 @@ class Settings:
     face_budget: int
     texture_size: int
     field: FieldSettings = FieldSettings()
+    texture: TextureSettings = TextureSettings()
 
     def later_views(self, prior_resolution: int) -> tuple[int, int]:
         """Cameras a step and largest edge of the pictures of the stages after the field.

@@ -16,10 +16,12 @@ from dreamsmith.request import GenerationRequest
 REQUEST = GenerationRequest("a red mug", preset="draft", steps=6)
 
 
-def stage(background: str = "learned", **changes: Any) -> FieldStage:
+def stage(learned_background: float = 1.0, **changes: Any) -> FieldStage:
     request = dataclasses.replace(REQUEST, **changes)
     settings = settings_for(request)
-    field = dataclasses.replace(settings.field, background=background, annealed_after=0.5)
+    field = dataclasses.replace(
+        settings.field, learned_background=learned_background, annealed_after=0.5
+    )
     settings = dataclasses.replace(settings, field=field, batch_size=1, render_resolution=32)
     device = torch.device("cpu")
     job = Job(request, settings, load_prior("bundled", device), device)
@@ -49,8 +51,28 @@ def test_a_learned_background_is_what_is_seen_beside_the_object_and_changes() ->
     assert rates == [1e-2, 1e-3]
 
 
+def test_a_background_that_is_learned_in_half_of_the_steps_is_drawn_in_the_others() -> None:
+    for share, least, most in ((0.5, 4, 12), (1.0, 16, 16)):
+        learning = stage(share)
+        assert learning.background is not None
+        learned = 0
+        for _ in range(16):
+            views = learning.views()
+            drawn = learning.draw(views).images.detach().permute(0, 2, 3, 1).reshape(-1, 3)
+            directions = views.cameras.rays(32)[1].reshape(-1, 3)
+            behind = {
+                "learned": learning.background(directions).detach(),
+                "random": views.backgrounds.permute(0, 2, 3, 1).reshape(-1, 3),
+            }
+            # A corner of the picture, where no object is.
+            distance = {name: float((drawn - at)[0].abs().max()) for name, at in behind.items()}
+            assert min(distance.values()) < 1e-3 and max(distance.values()) > 1e-2
+            learned += distance["learned"] < distance["random"]
+        assert least <= learned <= most
+
+
 def test_a_random_background_is_no_part_of_the_state() -> None:
-    plain = stage("random")
+    plain = stage(0.0)
     assert plain.background is None
     assert not [name for name in plain.tensors() if "background" in name]
 

@@ -50,7 +50,8 @@ class FieldStage(DistillationStage):
     Attributes:
         field: density and albedo.
         occupancy: where the field has anything.
-        background: what is behind it, where that is learned; None where it is drawn at random.
+        background: what is behind it, where that is learned; None where it always is drawn at
+            random.
     """
 
     name: Stage = "field"
@@ -66,7 +67,7 @@ class FieldStage(DistillationStage):
         self.modules = {"field": self.field, "occupancy": self.occupancy}
         groups: list[dict[str, Any]] = [{"params": self.field.parameters(), "lr": _LEARNING_RATE}]
         self.background: Background | None = None
-        if self._settings.background == "learned":
+        if self._settings.learned_background > 0:
             self.background = Background(job.generator, device=job.device)
             self.modules["background"] = self.background
             rate = _BACKGROUND_LEARNING_RATE
@@ -97,7 +98,9 @@ class FieldStage(DistillationStage):
         self.field.use_levels(settings.levels.at(progress))
         if self.step % _OCCUPANCY_EVERY == 0:
             self.occupancy.update(self.field.density, self.job.generator)
-        images, rendering, normals, away = self.render(views, self.job.generator)
+        images, rendering, normals, away = self.render(
+            views, self.job.generator, before_random=self._draws_background()
+        )
         regularisation = (
             settings.sparsity.at(progress) * sparsity_loss(rendering.opacity)
             + settings.opaqueness.at(progress) * opaqueness_loss(rendering.opacity)
@@ -106,10 +109,30 @@ class FieldStage(DistillationStage):
         metrics = {"opacity": float(rendering.opacity.detach().mean())}
         return Pictures(images, regularisation, metrics)
 
+    def _draws_background(self) -> bool:
+        """Whether this step's pictures are before random backgrounds, not the learned one.
+
+        A field that could rely on one background would leave to it what it shows itself
+        (threestudio's ``random_aug``).
+        """
+        if self.background is None:
+            return True
+        drawn = torch.rand((), generator=self.job.generator)
+        return float(drawn) >= self._settings.learned_background
+
     def render(
-        self, views: Views, generator: torch.Generator | None = None
+        self,
+        views: Views,
+        generator: torch.Generator | None = None,
+        *,
+        before_random: bool = False,
     ) -> tuple[Tensor, Rendering, Tensor, Tensor]:
-        """Shaded pictures of the field; ``generator`` jitters the samples, None does not.
+        """Shaded pictures of the field.
+
+        Args:
+            views: from where.
+            generator: jitters the samples; None does not.
+            before_random: whether the views' backgrounds are behind it even if one is learned.
 
         Returns:
             pictures (B, 3, R, R); the rendering of their B * R * R rays; the normal that each ray
@@ -120,7 +143,7 @@ class FieldStage(DistillationStage):
         origins, directions = (
             rays.reshape(-1, 3).to(device) for rays in views.cameras.rays(resolution)
         )
-        if self.background is None:
+        if self.background is None or before_random:
             background = views.backgrounds.permute(0, 2, 3, 1).reshape(-1, 3)
         else:
             background = self.background(directions)

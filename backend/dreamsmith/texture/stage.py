@@ -18,8 +18,10 @@ from dreamsmith.asset.mesh import (
 )
 from dreamsmith.asset.model import Mesh
 from dreamsmith.distillation.guidance import Guidance
+from dreamsmith.distillation.schedules import annealed
 from dreamsmith.events import Stage
 from dreamsmith.job import Job, Views
+from dreamsmith.settings import Shading
 from dreamsmith.stage import Pictures
 from dreamsmith.surface.render import SurfaceBuffers, shade_material
 from dreamsmith.surface.stage import MeshStage, SurfaceStage
@@ -117,6 +119,18 @@ class TextureStage(MeshStage):
         if stage._dense is not None:
             stage._dense.use(clean)
         return stage
+
+    def views(self) -> Views:
+        """Lit as the settings say; a material always, for bare albedo says nothing of it."""
+        settings = self.job.settings
+        shading = settings.texture.shading if self._material is None else Shading()
+        return self.job.draw_views(*settings.later_views(self.job.prior.resolution), shading)
+
+    def noise_levels(self) -> tuple[float, float]:
+        """Of a mesh without colours those of its kind; else low ones, after all for a while."""
+        if self.begins:
+            return super().noise_levels()
+        return annealed(self.progress, self.job.settings.texture.annealed_after)
 
     def triangle_mesh(self) -> tuple[Tensor, Tensor]:
         """The final mesh."""
