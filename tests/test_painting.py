@@ -233,6 +233,25 @@ def test_stages_that_cannot_be_are_refused(start: Path, tmp_path: Path) -> None:
         generate(asked(path, stages=("surface", "texture")), workspace=tmp_path)
 
 
+@pytest.mark.slow
+def test_a_white_that_is_kept_stays_white_and_a_dull_red_becomes_red(tmp_path: Path) -> None:
+    def kept(prompt: str, color: tuple[int, int, int]) -> np.ndarray:
+        path = tmp_path / "own.glb"
+        texels = png_bytes(np.full((128, 128, 3), color, np.uint8))
+        path.write_bytes(glb_bytes(Asset("own", unwrap(mesh_of(sphere(), 10), 128), texels)))
+        asset = painted(
+            dataclasses.replace(
+                asked(path, keep_texture=True), prompt=prompt, steps=None, texture_size=None
+            ),
+            tmp_path,
+        )
+        return png_pixels(asset.albedo_png).reshape(-1, 3).mean(0)
+
+    assert kept("a white sphere", (240, 240, 237)).min() > 220
+    red = kept("a red sphere", (158, 77, 71))
+    assert red[0] > 170 and red[1:].max() < 50
+
+
 def test_a_mask_keeps_the_texture_elsewhere_to_the_last_bit(tmp_path: Path) -> None:
     texels = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
     path = tmp_path / "own.glb"

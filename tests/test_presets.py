@@ -73,6 +73,11 @@ def test_the_bundled_prior_is_spared_long_stages_at_low_noise() -> None:
     # What begins with nothing is drawn at all levels, as long as it takes.
     assert later(start="mug.glb") == (0, 800)
     assert later(start="mug.glb", stages=("surface", "texture")) == (800, 20)
+    # A texture that is kept is changed at low ones.
+    kept: dict[str, Any] = {"start": "mug.glb", "keep_texture": True}
+    assert {later(**kept, preset=preset) for preset in PRESETS} == {(0, 20)}
+    assert later(**kept, steps=5000) == (0, 20) and later(**kept, steps=7) == (0, 7)
+    assert later(**kept, prior="somebody/model") == (0, 800)
 
 
 @pytest.mark.parametrize("preset", PRESETS)

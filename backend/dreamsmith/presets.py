@@ -61,8 +61,9 @@ def settings_for(request: GenerationRequest) -> Settings:
     trained on random backgrounds, too: no recipe has it learn one.
 
     ``request.steps`` scales the later stages with the field stage, as far as the bundled prior
-    bears it. A mesh that is painted or refined has as many steps for that, unless the recipe knows
-    how many these stages have; so has one whose shape alone is refined, to be painted.
+    bears it. A mesh that is painted or refined has as many steps for that as a field, unless the
+    recipe knows how many these stages have; so has one whose shape alone is refined, to be painted.
+    A texture that is kept has as many as the bundled prior bears.
     """
     settings = _PRESETS[request.preset]
     later_steps = None
@@ -99,6 +100,9 @@ def settings_for(request: GenerationRequest) -> Settings:
     if request.start:
         whole = settings.field_steps
         surface, texture = later_steps or (whole, whole)
+        if request.keep_texture and request.prior == BUNDLED:
+            # Low levels from the beginning, for its colours are decided.
+            texture = min(texture, _BUNDLED_LATER_STEPS[1])
         settings = dataclasses.replace(
             settings,
             field_steps=0,
