@@ -251,6 +251,7 @@ def test_what_is_printed_of_guidance_is_what_is_set(name: str) -> None:
     assert ("M" in rows) == (found.threshold is not None)
     if found.threshold is not None:
         assert 1000 * found.threshold in figures_in(rows["M"])
+    assert ("velocity" in rows.get("LoRA", "")) == (found.lora_objective == "velocity")
     if found.omega == "sigma_squared":
         assert rows["omega"].startswith("sigma^2")
     else:

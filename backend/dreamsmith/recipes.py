@@ -158,7 +158,8 @@ _LORA: Final = Number(
     "of Stable Diffusion 2.1, which predicts the velocity; learning rate 0.0001, camera left "
     "out one time in ten",
     "threestudio",
-    "of the prior itself; in fewer than 25000 steps it learns as much faster, at most 0.001",
+    "of the prior itself, which learns the velocity whatever it predicts; in fewer than 25000 "
+    "steps as much faster, at most 0.001",
 )
 
 
@@ -266,6 +267,7 @@ RECIPES: Final[dict[str, Recipe]] = {
                 time_schedule="annealed",
                 surface_pictures="normals",
                 surface_method="sds",
+                lora_objective="velocity",
             ),
             cameras=_OBJECT_CAMERAS,
             field=FieldSettings(
@@ -340,7 +342,9 @@ RECIPES: Final[dict[str, Recipe]] = {
             name="prolificdreamer-scene",
             title="ProlificDreamer's scenes: a room around the cameras (Wang et al. 2023)",
             method="vsd",
-            distillation=DistillationSettings(guidance_scale=7.5, time_schedule="annealed"),
+            distillation=DistillationSettings(
+                guidance_scale=7.5, time_schedule="annealed", lora_objective="velocity"
+            ),
             cameras=dataclasses.replace(
                 _OBJECT_CAMERAS,
                 distance=Interval(0.02, 0.46),
