@@ -80,6 +80,18 @@ def test_bad_input_is_one_line_that_helps_and_exit_code_2(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("prompt", "output"), [("a red mgu", "mug.glb"), ("a red mug", "no/mug")])
+def test_a_typo_is_answered_without_loading_torch(prompt: str, output: str, tmp_path: Path) -> None:
+    program = (
+        "import sys; from dreamsmith.cli import run; "
+        f"code = run(['generate', {prompt!r}, '-o', {output!r}]); "
+        "print(code, 'torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", program]
+    answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert answer.stdout == "2 False\n"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a folder where nobody may write: /proc")
 def test_a_folder_that_cannot_be_written_is_told_before_any_work() -> None:
     answer = dreamsmith("generate", "a red mug", "-o", "/proc/mug.glb")

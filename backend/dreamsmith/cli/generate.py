@@ -92,13 +92,17 @@ def generate(
 ) -> None:
     """Make an asset in this process: the model, and beside it FILE.turntable.png and FILE.webp."""
     request = request_of(locals()).validated()
+    from dreamsmith.outputs import Outputs
+    from dreamsmith.priors import check_prompt
+
+    # A typo is answered before what takes seconds to import.
+    check_prompt(request)
+    outputs = Outputs.at(output, request.variations, request.lods)
     from dreamsmith import checkpoint
     from dreamsmith.console import reporter
     from dreamsmith.events import AssetReady
     from dreamsmith.generate import generate as run
-    from dreamsmith.outputs import Outputs
 
-    outputs = Outputs.at(output, request.variations, request.lods)
     folder = workspace or outputs.workspace
     stopped: list[int] = []
     # Refuses what cannot be, before anything is written.
