@@ -25,6 +25,8 @@ PIP_INSTALL := -m pip install --quiet --quiet --disable-pip-version-check --no-i
 # fetching them anew costs a fifth of the time on a CPU.
 export MALLOC_MMAP_THRESHOLD_ := 4000000000
 export MALLOC_TRIM_THRESHOLD_ := 4000000000
+# Threads that wait for each other spin, on the cores that other processes need.
+export OMP_WAIT_POLICY := passive
 
 .PHONY: help
 help: ## List the targets

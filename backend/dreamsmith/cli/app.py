@@ -16,7 +16,7 @@ import typer
 
 from dreamsmith.cli import access, generate, jobs, look, measure, serve
 from dreamsmith.errors import DreamsmithError
-from dreamsmith.memory import keep_freed_memory
+from dreamsmith.runtime import prepare_process
 
 _UNEXPECTED: Final = 4
 _INTERRUPTED: Final = 130
@@ -111,7 +111,7 @@ def _fail(message: str, exit_code: int) -> int:
 
 def main() -> None:
     """The program ``dreamsmith``."""
-    keep_freed_memory()
+    prepare_process()
     # Libraries' own notices would stand between our lines.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -40,6 +40,7 @@ from dreamsmith.generate import generate
 from dreamsmith.priors.bundled.sheet import tile
 from dreamsmith.priors.locate import BUNDLED, locate
 from dreamsmith.request import GenerationRequest
+from dreamsmith.runtime import prepare_process
 
 _RESULT: Final = "result.json"
 _NO_ASSET: Final = "no surface was found"
@@ -128,7 +129,10 @@ def run_cells(
     threads = max(1, usable_cores() // workers)
     # Spawned, and a new process each: its memory is the cell's own.
     with ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), max_tasks_per_child=1
+        workers,
+        multiprocessing.get_context("spawn"),
+        initializer=prepare_process,
+        max_tasks_per_child=1,
     ) as pool:
         running = {
             pool.submit(_make, same[0], folder, threads, judge): folder
@@ -220,8 +224,7 @@ def _values(folder: Path) -> dict[str, Any] | None:
 def limit_threads(threads: int) -> None:
     """Let this process compute with ``threads`` threads, or as many fewer as its environment says.
 
-    Threads of one process that spin take the cores from those of another: two generations of two
-    threads each on two cores take six times as long as of one each.
+    More threads than cores, over all processes, only take turns.
     """
     allowed = torch.get_num_threads()
     # First, as numba's threads, when they are launched, set OpenMP's number anew, torch's with it.

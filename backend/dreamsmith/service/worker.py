@@ -20,7 +20,7 @@ from typing import BinaryIO
 from google.protobuf.message import Message
 
 from dreamsmith.errors import Cancelled, DreamsmithError, OutOfMemory
-from dreamsmith.memory import keep_freed_memory
+from dreamsmith.runtime import prepare_process
 from dreamsmith.service import frames
 from dreamsmith.service.frames import Kind
 from dreamsmith.v1 import generation_pb2 as api
@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--vram-gib", type=float)
     arguments = parser.parse_args()
     die_with(arguments.server_pid)
-    keep_freed_memory()
+    prepare_process()
     pipe = take_pipe()
     kind, spec = pipe.read()
     if kind is not Kind.SPEC or not isinstance(spec, api.GenerationSpec):
