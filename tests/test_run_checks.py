@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -29,28 +31,85 @@ def pytest_check(folder: Path, source: str) -> Check:
     return Check("sample", command, 60, is_test_run=True)
 
 
+def run(check: Check) -> Outcome:
+    (outcome,) = run_checks.run_beside([[check]])
+    return outcome
+
+
+def python_check(name: str, program: str, limit_seconds: float = 60) -> Check:
+    return Check(name, [sys.executable, "-c", program], limit_seconds)
+
+
 def test_tests_are_counted_and_reasons_of_skips_kept(tmp_path: Path) -> None:
-    outcome = run_checks.run(pytest_check(tmp_path, TESTS))
+    outcome = run(pytest_check(tmp_path, TESTS))
     assert outcome.succeeded
     assert outcome.counts == Counter(passed=1, skipped=1)
     assert outcome.reasons == ["no screen here"]
 
 
 def test_a_failing_test_fails_its_check(tmp_path: Path) -> None:
-    outcome = run_checks.run(pytest_check(tmp_path, "def test_fails(): assert False"))
+    outcome = run(pytest_check(tmp_path, "def test_fails(): assert False"))
     assert not outcome.succeeded
     assert outcome.counts == Counter(failed=1)
 
 
 def test_a_test_run_that_dies_before_it_reports_is_an_error(tmp_path: Path) -> None:
-    outcome = run_checks.run(pytest_check(tmp_path, "import os\nos._exit(0)"))
+    outcome = run(pytest_check(tmp_path, "import os\nos._exit(0)"))
     assert not outcome.succeeded
     assert outcome.counts == Counter(error=1)
 
 
 def test_a_check_that_takes_too_long_fails() -> None:
-    endless = [sys.executable, "-c", "import threading; threading.Event().wait()"]
-    assert not run_checks.run(Check("endless", endless, 0.5)).succeeded
+    endless = python_check("endless", "import threading; threading.Event().wait()", 0.5)
+    assert not run(endless).succeeded
+
+
+def test_lanes_run_beside_each_other_and_each_in_its_order(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def meets(mine: str, other: str) -> str:
+        return (
+            "import pathlib, time\n"
+            f"pathlib.Path({str(tmp_path / mine)!r}).touch()\n"
+            f"while not pathlib.Path({str(tmp_path / other)!r}).exists(): time.sleep(0.01)\n"
+            f"print({mine!r}, 'met', flush=True)"
+        )
+
+    first = [python_check("a", meets("one", "two"))]
+    second = [python_check("b", meets("two", "one")), python_check("c", "raise SystemExit(3)")]
+    outcomes = run_checks.run_beside([first, second])
+    assert [(outcome.name, outcome.succeeded) for outcome in outcomes] == [
+        ("a", True),
+        ("b", True),
+        ("c", False),
+    ]
+    printed = capfd.readouterr().out.split("shown after them: b, c\n")[1].split()
+    assert printed == ["==", "a", "one", "met", "==", "b", "two", "met", "==", "c"]
+
+
+def test_an_interrupt_ends_the_checks_of_all_lanes(tmp_path: Path) -> None:
+    def waits(name: str) -> Check:
+        marker = str(tmp_path / name)
+        text = (
+            f"import os, pathlib, threading; pathlib.Path({marker!r}).write_text(str(os.getpid()))"
+        )
+        return python_check(name, f"{text}; threading.Event().wait()")
+
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import run_checks; "
+        "run_checks.run_beside([[run_checks.Check('a', sys.argv[2:5], 60)], "
+        "[run_checks.Check('b', sys.argv[5:], 60)]])"
+    )
+    tools = str(Path(run_checks.__file__).parent)
+    command = [sys.executable, "-c", program, tools, *waits("a").command, *waits("b").command]
+    markers = [tmp_path / "a", tmp_path / "b"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        wait_until(lambda: all(marker.exists() and marker.read_text() for marker in markers))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) != 0
+    for marker in markers:
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(marker.read_text()), 0)
 
 
 def test_what_a_check_leaves_running_is_ended_with_it(tmp_path: Path) -> None:

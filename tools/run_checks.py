@@ -16,11 +16,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, TypeVar
 from xml.etree import ElementTree
 
+T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -58,35 +60,101 @@ def main() -> int:
     arguments = parser.parse_args()
     os.environ["DREAMSMITH_BACKEND_PYTHON"] = str(Path(arguments.backend_python).absolute())
     started = time.monotonic()
-    outcomes = [run(check) for check in checks(arguments.backend_python, arguments.blender_python)]
-    return report(outcomes, time.monotonic() - started)
+    lanes = checks(arguments.backend_python, arguments.blender_python)
+    return report(run_beside(lanes), time.monotonic() - started)
 
 
-def checks(backend: str, blender: str) -> list[Check]:
-    """All checks, the quick ones first."""
+def checks(backend: str, blender: str) -> list[list[Check]]:
+    """All checks in two lanes, one for each core of a small machine.
+
+    A test run keeps one core busy: its tests wait for each other, and so do servers and clients.
+    """
     backend_tests = ["-m", "pytest", "-m", "not slow and not gui", "--ignore=tests/gui", "tests"]
     return [
-        Check("lint", [backend, "-m", "ruff", "check", "."], 120),
-        Check("format", [backend, "-m", "ruff", "format", "--check", "."], 120),
-        Check("types", [backend, "-m", "mypy"], 600),
-        Check("backend", [backend, *backend_tests], 2400, is_test_run=True),
-        Check("Blender", [blender, "-m", "pytest", "tests/blender"], 900, is_test_run=True),
-        Check("Blender window", [backend, "-m", "pytest", "tests/gui"], 900, is_test_run=True),
+        [
+            Check("lint", [backend, "-m", "ruff", "check", "."], 120),
+            Check("format", [backend, "-m", "ruff", "format", "--check", "."], 120),
+            Check("types", [backend, "-m", "mypy"], 600),
+            Check("backend", [backend, *backend_tests], 2400, is_test_run=True),
+        ],
+        [
+            Check("Blender", [blender, "-m", "pytest", "tests/blender"], 1200, is_test_run=True),
+            Check("Blender window", [backend, "-m", "pytest", "tests/gui"], 900, is_test_run=True),
+        ],
     ]
 
 
-def run(check: Check) -> Outcome:
-    """Run a check, its output straight to the screen, ended when it exceeds its limit."""
-    print(f"\n== {check.name}", flush=True)
+def run_beside(lanes: Sequence[Sequence[Check]]) -> list[Outcome]:
+    """Run lanes beside each other, the checks of each one after the other.
+
+    The first lane's output goes straight to the screen, that of the others follows at its end.
+    """
+    with contextlib.ExitStack() as stack:
+        outputs = [stack.enter_context(tempfile.TemporaryFile(buffering=0)) for _ in lanes[1:]]
+        waiting = ", ".join(check.name for lane in lanes[1:] for check in lane)
+        if waiting:
+            print(f"beside the others, to be shown after them: {waiting}", flush=True)
+        works = [
+            # Closed, so that Ctrl-C ends the checks of all lanes.
+            stack.enter_context(contextlib.closing(_run_lane(lane, output)))
+            for lane, output in zip(lanes, [None, *outputs], strict=True)
+        ]
+        results = finish(*works)
+        for output in outputs:
+            output.seek(0)
+            print(output.read().decode(errors="replace"), flush=True)
+    return [outcome for result in results for outcome in result]
+
+
+def finish(*works: Generator[None, None, T]) -> list[T]:
+    """Go through generators by turns until each has returned; what they returned."""
+    results: dict[int, T] = {}
+    while True:
+        for place, work in enumerate(works):
+            if place not in results:
+                try:
+                    next(work)
+                except StopIteration as end:
+                    results[place] = end.value
+        if len(results) == len(works):
+            return [results[place] for place in range(len(works))]
+        time.sleep(0.1)
+
+
+def _run_lane(
+    lane: Sequence[Check], output: IO[bytes] | None
+) -> Generator[None, None, list[Outcome]]:
+    outcomes = []
+    for check in lane:
+        outcomes.append((yield from run(check, output)))
+    return outcomes
+
+
+def run(check: Check, output: IO[bytes] | None = None) -> Generator[None, None, Outcome]:
+    """Run a check as long as this is gone through; ended when it exceeds its limit.
+
+    Args:
+        check: what to run.
+        output: an unbuffered file that it writes to; None for the screen.
+    """
+
+    def say(line: str) -> None:
+        if output is None:
+            print(line, flush=True)
+        else:
+            # Unbuffered, so that it stands after what the check wrote.
+            output.write(f"{line}\n".encode())
+
+    say(f"\n== {check.name}")
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         counts_file = Path(folder) / "counts.xml"
         command = list(check.command)
         if check.is_test_run:
             command.append(f"--junitxml={counts_file}")
-        status = run_in_group(command, check.limit_seconds)
+        status = yield from _in_group(command, check.limit_seconds, output)
         if status is None:
-            print(f"{check.name} took more than {check.limit_seconds:g} s and was ended")
+            say(f"{check.name} took more than {check.limit_seconds:g} s and was ended")
         outcome = Outcome(check.name, status == 0, time.monotonic() - started)
         if check.is_test_run:
             count(counts_file, outcome)
@@ -105,13 +173,29 @@ def run_in_group(
         limit_seconds: that it may take.
         **variables: of the environment, besides those that there are.
     """
+    with contextlib.closing(_in_group(command, limit_seconds, None, **variables)) as work:
+        return finish(work)[0]
+
+
+def _in_group(
+    command: Sequence[str | Path],
+    limit_seconds: float,
+    output: IO[bytes] | None,
+    **variables: str,
+) -> Generator[None, None, int | None]:
     process = subprocess.Popen(
-        command, cwd=ROOT, env=os.environ | variables, start_new_session=True
+        command,
+        cwd=ROOT,
+        env=os.environ | variables,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
     )
+    deadline = time.monotonic() + limit_seconds
     try:
-        return process.wait(limit_seconds)
-    except subprocess.TimeoutExpired:
-        return None
+        while (status := process.poll()) is None and time.monotonic() < deadline:
+            yield
+        return status
     finally:
         end_group(process)
 
