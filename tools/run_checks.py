@@ -75,7 +75,7 @@ def checks(backend: str, blender: str) -> list[list[Check]]:
             Check("lint", [backend, "-m", "ruff", "check", "."], 120),
             Check("format", [backend, "-m", "ruff", "format", "--check", "."], 120),
             Check("types", [backend, "-m", "mypy"], 600),
-            Check("backend", [backend, *backend_tests], 2400, is_test_run=True),
+            Check("backend", [backend, *backend_tests], 3600, is_test_run=True),
         ],
         [
             Check("Blender", [blender, "-m", "pytest", "tests/blender"], 1200, is_test_run=True),
